@@ -1,0 +1,24 @@
+"""`make bench`: every benchmark, one after the other. One alone: `make bench ARGS="orders --rounds 5"`."""
+
+import sys
+from collections.abc import Callable
+
+from bench import history, orders, waiting
+
+BENCHES: dict[str, Callable[[], None]] = {"orders": orders.main, "waiting": waiting.main, "history": history.main}
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else None
+    if name is None:
+        for run in BENCHES.values():
+            run()
+    elif name in BENCHES:
+        del sys.argv[1]
+        BENCHES[name]()
+    else:
+        sys.exit(f"There is no benchmark {name}. There is: {', '.join(BENCHES)}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""`make run`: start every shop on SQLite and simulated pizza workers beside it, say how to order, stop both on Ctrl-C.
+
+`orderup serve` never simulates, so the workers are a process of their own, as they would be on other machines.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ORDERUP = [str(Path(sys.executable).with_name("orderup"))]
+START_SECONDS = 60
+# Longer than the server's own grace: it and the workers finish what they hold, or hand it back.
+STOP_SECONDS = 15
+
+WELCOME = """
+orderup is running, every shop on SQLite in ./var. Ctrl-C stops it.
+
+  customers   http://localhost:{front}    API: http://localhost:{front}/docs/
+  staff       http://localhost:{back}    API: http://localhost:{back}/docs/
+
+A first pizza, in another terminal:
+
+  1. Order it. The answer holds the order's id.
+     curl -s http://localhost:{front}/pizza/pizzas -H 'Content-Type: application/json' \\
+       -d '{{"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}}'
+
+  2. Watch it, putting the id for ID.
+     curl -N http://localhost:{front}/pizza/pizzas/ID/events
+
+  3. Approve it, as staff: the simulated workers make and deliver it at once.
+     curl -s -X POST http://localhost:{back}/api/rfas/ID/approve -H 'Content-Type: application/json' \\
+       -d '{{"notes": "Enjoy!"}}'
+"""
+
+
+class CannotRun(Exception):
+    """The message says what is in the way, and the way out."""
+
+
+class Stopped(Exception):
+    """Somebody pressed Ctrl-C, or asked by a signal for the end."""
+
+
+def main(front: int, back: int) -> int:
+    """Give the exit code of an end that nobody asked for. Raises CannotRun, or Stopped when somebody asked."""
+    refuse_taken_ports(front, back)
+    (ROOT / "var").mkdir(exist_ok=True)
+    with running("serve", "--front-port", str(front), "--back-port", str(back)) as server:
+        wait_until_ready(server, back)
+        with running("simulate", "pizza", "workers", server_url=f"http://localhost:{back}") as workers:
+            print(WELCOME.format(front=front, back=back), flush=True)
+            say_who_ended(server, workers)
+            return 1
+
+
+def raise_stopped(_signal: int, _frame: types.FrameType | None) -> None:
+    # A second Ctrl-C must not cut short the stopping that the first one began.
+    for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(caught, signal.SIG_IGN)
+    raise Stopped
+
+
+def refuse_taken_ports(*ports: int) -> None:
+    if taken := [port for port in ports if not is_free(port)]:
+        first = next(port for port in range(max(ports) + 9, 65_000, 10) if is_free(port) and is_free(port + 1))
+        raise CannotRun(
+            f"Something else listens on port {' and '.join(map(str, taken))}. Stop it, or use other ports:\n"
+            f"  make run FRONT_PORT={first} BACK_PORT={first + 1}"
+        )
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens there, on either loopback address: a browser may take localhost for both."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((address, port)) == 0:
+                return False
+    return True
+
+
+@contextlib.contextmanager
+def running(*arguments: str, server_url: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an orderup command for the length of the block; afterwards it has ended, in its own time if it can."""
+    environment = {**os.environ, **({"SERVER_URL": server_url} if server_url else {})}
+    # A session of its own: Ctrl-C reaches us alone, and we stop the workers before the server.
+    process = subprocess.Popen([*ORDERUP, *arguments], cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(server: subprocess.Popen[bytes], back: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_ready(back):
+        if server.poll() is not None:
+            raise CannotRun(f"The server ended while starting (exit code {server.returncode}); it said why above.")
+        if time.monotonic() > deadline:
+            raise CannotRun(f"The server was not ready within {START_SECONDS} seconds.")
+        time.sleep(0.1)
+
+
+def is_ready(back: int) -> bool:
+    # Straight to this machine, whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{back}/readyz", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def say_who_ended(server: subprocess.Popen[bytes], workers: subprocess.Popen[bytes]) -> None:
+    """Return when one of the two has ended by itself, which neither should."""
+    while server.poll() is None and workers.poll() is None:
+        time.sleep(0.2)
+    for name, process in (("The server", server), ("The simulated workers", workers)):
+        if process.returncode is not None:
+            print(f"{name} ended unasked (exit code {process.returncode}). Stopping.", file=sys.stderr)
+
+
+def read_ports() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--front-port", type=int, default=8000, help="for customers")
+    parser.add_argument("--back-port", type=int, default=8001, help="for staff and workers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = read_ports()
+    for asks_for_the_end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asks_for_the_end, raise_stopped)
+    try:
+        sys.exit(main(chosen.front_port, chosen.back_port))
+    except Stopped:
+        print("Stopped. The orders are in ./var; `make run` goes on with them.")
+    except CannotRun as problem:
+        sys.exit(f"run: {problem}")

@@ -1,0 +1,173 @@
+"""Puts the parts together: a database, an engine on it, shops, executors, the two apps.
+
+Source of the idea: the composition root of "Architecture Patterns with Python" (cosmicpython.com), chapter 13.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from orderup.db.connect import open_database
+from orderup.db.database import Database, ReadConnection
+from orderup.db.read import is_token_revoked
+from orderup.engine.claim import ClaimDesk
+from orderup.engine.clock import Clock
+from orderup.engine.engine import Engine, Limits
+from orderup.engine.lease import WorkerBook
+from orderup.engine.schedule import check_schedule
+from orderup.errors import OrderupError
+from orderup.executors.local import LocalExecutor
+from orderup.executors.upkeep import end_lease, keep_lease
+from orderup.settings import Settings
+from orderup.shop import Shop
+from orderup.web import back, front
+from orderup.web.app import MountedShop, OrderupApp, build_app
+from orderup.web.engine_metrics import EngineMetrics
+from orderup.web.metrics import Metrics
+from orderup.web.pages import home
+from orderup.web.pages.site import Site
+
+
+@dataclass(slots=True)
+class House:
+    """One process, put together."""
+
+    settings: Settings
+    database: Database
+    engine: Engine
+    shops: Sequence[Shop]
+    front: OrderupApp
+    back: OrderupApp
+    executor: LocalExecutor | None
+    claim_desk: ClaimDesk
+
+    def stop_serving(self) -> None:
+        """Whoever follows or waits for tasks is sent home, so that the web servers can end at once."""
+        self.engine.feed.stop()
+        self.claim_desk.close()
+
+
+def make_engine(settings: Settings, database: Database, shops: Sequence[Shop]) -> Engine:
+    """The engine with what the owner set."""
+    limits = Limits(settings.rfa_expiry, settings.retention, settings.keys_kept_for, settings.lease)
+    return Engine(database, {shop.name: shop.kinds for shop in shops}, limits=limits)
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings,
+    shops: Sequence[Shop],
+    *,
+    back_url: str,
+    front_url: str = "http://localhost:8000",
+    executor: str = "local",
+    grace: timedelta = timedelta(seconds=10),
+    at_root: bool | None = None,
+) -> AsyncIterator[House]:
+    """Everything running but the web servers; drains at the end. Raises Misconfigured.
+
+    at_root: mount the only shop without a prefix; None: if there is only one.
+    """
+    schedules = {f"{shop.name}/{name}": each for shop in shops for name, each in shop.schedules.items()}
+    for schedule in schedules.values():
+        check_schedule(schedule)
+    database = open_database(settings.database_url, shops=shops)
+    await database.open()
+    try:
+        engine = make_engine(settings, database, shops)
+        async with asyncio.TaskGroup() as group:
+            claim_desk, book = ClaimDesk(engine, group), WorkerBook(engine)
+            local = LocalExecutor(engine, shops) if executor == "local" and _has_handlers(shops) else None
+            clock = Clock(engine, schedules=schedules, prunes=[shop.prune for shop in shops if shop.prune])
+            metrics = Metrics()
+            engine_metrics = EngineMetrics(engine, metrics)
+            tasks = [
+                group.create_task(engine.run(), name="engine"),
+                group.create_task(clock.run(), name="clock"),
+                group.create_task(book.run(), name="worker book"),
+                group.create_task(engine_metrics.run(), name="metrics"),
+            ]
+            working = _start_executor(group, engine, local, lease=settings.lease)
+            front_app, back_app = _make_apps(
+                settings, engine, _prefixes(shops, at_root=at_root), shops, metrics=metrics
+            )
+            for app in (front_app, back_app):
+                app.state.claim_desk, app.state.worker_book = claim_desk, book
+                app.state.front_url, app.state.back_url = front_url, back_url
+            try:
+                yield House(settings, database, engine, shops, front_app, back_app, local, claim_desk)
+            finally:
+                if local is not None:
+                    await local.drain(grace)
+                    await end_lease(engine, local)
+                for task in (*working, *tasks):
+                    task.cancel()
+                claim_desk.close()
+    finally:
+        await database.close()
+
+
+def _start_executor(
+    group: asyncio.TaskGroup, engine: Engine, executor: LocalExecutor | None, *, lease: timedelta
+) -> list[asyncio.Task[None]]:
+    if executor is None:
+        return []
+    upkeep = keep_lease(engine, executor, kind="local", lease=lease)
+    return [
+        group.create_task(executor.run(), name="local executor"),
+        group.create_task(upkeep, name="executor's lease"),
+    ]
+
+
+def _has_handlers(shops: Sequence[Shop]) -> bool:
+    return any(shop.handlers or shop.steps for shop in shops)
+
+
+def _prefixes(shops: Sequence[Shop], *, at_root: bool | None) -> Mapping[str, str]:
+    """Where each shop is mounted, on both apps."""
+    is_alone = len(shops) == 1
+    return {shop.name: "" if is_alone and at_root is not False else f"/{shop.name}" for shop in shops}
+
+
+def _make_apps(
+    settings: Settings, engine: Engine, prefixes: Mapping[str, str], shops: Sequence[Shop], *, metrics: Metrics
+) -> tuple[OrderupApp, OrderupApp]:
+    async def is_revoked(jti: str) -> bool:
+        return await engine.database.read(lambda connection: is_token_revoked(connection, jti))
+
+    async def readiness() -> Sequence[str]:
+        return await _missing(engine)
+
+    def build(kind: str, routers: Sequence[object], mounted: Mapping[str, object]) -> OrderupApp:
+        app = build_app(
+            kind,  # type: ignore[arg-type]
+            settings,
+            shops=[MountedShop(name, router, prefixes[name]) for name, router in mounted.items()],  # type: ignore[arg-type]
+            routers=routers,  # type: ignore[arg-type]
+            is_revoked=is_revoked,
+            readiness=readiness,
+            metrics=metrics,
+        )
+        app.state.kind, app.state.engine, app.state.shop_prefixes = kind, engine, prefixes
+        app.state.site = site
+        return app
+
+    site = Site({shop.name: shop.templates for shop in shops if shop.templates}, shops=shops)
+    # a shop that is alone has the root for its own first page
+    homes = () if "" in prefixes.values() else (home.router,)
+    fronts = {shop.name: shop.front for shop in shops if shop.front is not None}
+    backs = {shop.name: shop.back for shop in shops if shop.back is not None}
+    return build("front", (*front.ROUTERS, *homes), fronts), build("back", back.ROUTERS, backs)
+
+
+async def _missing(engine: Engine) -> Sequence[str]:
+    def probe(connection: ReadConnection) -> None:
+        is_token_revoked(connection, "")
+
+    try:
+        await engine.database.read(probe)
+    except OrderupError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,1 @@
+"""The one truth: what is stored, how it is read and written, on SQLite and on PostgreSQL."""

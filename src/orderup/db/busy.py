@@ -1,0 +1,140 @@
+"""How busy the queues are. Counting stops at a bound: a million waiting tasks cost no more than ten thousand."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, or_, select
+
+from orderup.db.database import ReadConnection
+from orderup.db.tables import operations, permits, queues, schedules, tasks, workers
+from orderup.model.operation import OperationStatus
+from orderup.model.task import TaskStatus
+
+MOST_COUNTED = 10_000
+# Regions are names that plans choose: as many queues are looked at, and no more.
+MOST_QUEUES = 500
+# A remote worker is heard of when it asks for work, and may then wait a minute for it.
+HEARD_OF_WITHIN_US = 75_000_000
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """pending: counted up to MOST_COUNTED. oldest_ready_at: of the first in line."""
+
+    name: str
+    pending: int
+    oldest_ready_at: int | None
+    is_paused: bool
+    paused_until: int | None
+    paused_by: str | None
+    held_permits: int
+
+
+def waiting_queues(connection: ReadConnection) -> Iterator[str]:
+    """Names of the queues in which tasks wait, each found by one step along the index."""
+    name = ""
+    while True:
+        following = (
+            select(tasks.c.queue)
+            .where(tasks.c.queue > name, tasks.c.status == TaskStatus.PENDING.value)
+            .order_by(tasks.c.queue)
+            .limit(1)
+        )
+        found = connection.execute(following).scalar()
+        if found is None:
+            return
+        yield (name := found)
+
+
+def queue_states(connection: ReadConnection, names: list[str]) -> list[QueueState]:
+    """Of these queues, and of those in which tasks wait, up to MOST_QUEUES."""
+    rows = {row.name: row for row in connection.execute(select(queues))}
+    counted = select(permits.c.queue, func.count()).where(permits.c.held == 1).group_by(permits.c.queue)
+    held: dict[str, int] = {row[0]: row[1] for row in connection.rows(counted)}
+    found = []
+    for name in sorted({*names, *islice(waiting_queues(connection), MOST_QUEUES)}):
+        line = (tasks.c.queue == name) & (tasks.c.status == TaskStatus.PENDING.value)
+        some = select(tasks.c.ready_at).where(line).limit(MOST_COUNTED).subquery()
+        [(pending, oldest)] = connection.rows(select(func.count(), func.min(some.c.ready_at)).select_from(some))
+        row = rows.get(name.partition("@")[0])
+        found.append(
+            QueueState(
+                name,
+                pending,
+                oldest,
+                bool(row and row.is_paused),
+                row.paused_until if row else None,
+                row.paused_by if row else None,
+                held.get(name, 0),
+            )
+        )
+    return found
+
+
+def worker_rows(connection: ReadConnection) -> list[tuple[Any, ...]]:
+    """id, kind, shop, region, first_seen_at, seen_at, and the ids of tasks it holds under leases of their own."""
+    columns = (
+        workers.c.id,
+        workers.c.kind,
+        workers.c.shop,
+        workers.c.region,
+        workers.c.first_seen_at,
+        workers.c.seen_at,
+    )
+    holding: dict[str, list[tuple[int, int]]] = {}
+    held = select(tasks.c.worker, tasks.c.operation_id, tasks.c.position).where(tasks.c.lease_until.is_not(None))
+    for worker, operation_id, position in connection.rows(held.limit(MOST_COUNTED)):
+        holding.setdefault(worker, []).append((operation_id, position))
+    listed = connection.rows(select(*columns).order_by(workers.c.id).limit(MOST_COUNTED))
+    return [(*row, holding.get(row[0], [])) for row in listed]
+
+
+def schedule_rows(connection: ReadConnection) -> list[dict[str, Any]]:
+    rows = connection.execute(select(schedules).order_by(schedules.c.name)).mappings()
+    return [dict(row) for row in rows]
+
+
+def operation_counts(connection: ReadConnection, shops: list[str]) -> dict[tuple[str, str], int]:
+    """By shop and status, those that are under way, each counted up to MOST_COUNTED."""
+    counts = {}
+    for shop in shops:
+        for status in (
+            OperationStatus.PENDING,
+            OperationStatus.RUNNING,
+            OperationStatus.PAUSED,
+            OperationStatus.ERRORED,
+        ):
+            here = (operations.c.shop == shop) & (operations.c.status == status.value)
+            some = select(operations.c.id).where(here).limit(MOST_COUNTED).subquery()
+            counts[shop, status.value] = connection.execute(select(func.count()).select_from(some)).scalar_one()
+    return counts
+
+
+def task_counts(connection: ReadConnection, shops: list[str]) -> dict[tuple[str, str], int]:
+    """By shop and status, the tasks of operations under way that have not ended.
+
+    For each shop and status of operations up to MOST_COUNTED tasks are looked at, ended ones included.
+    """
+    counts = {(shop, status.value): 0 for shop in shops for status in TaskStatus if not status.is_final}
+    for shop in shops:
+        for status in (OperationStatus.PENDING, OperationStatus.RUNNING, OperationStatus.PAUSED):
+            some = (
+                select(tasks.c.status)
+                .join(operations, operations.c.id == tasks.c.operation_id)
+                .where(operations.c.shop == shop, operations.c.status == status.value)
+                .limit(MOST_COUNTED)
+                .subquery()
+            )
+            for found, count in connection.rows(select(some.c.status, func.count()).group_by(some.c.status)):
+                if (shop, found) in counts:
+                    counts[shop, found] += count
+    return counts
+
+
+def worker_counts(connection: ReadConnection, *, now: int) -> dict[tuple[str, str], int]:
+    """By kind and shop ("": all shops), the workers that asked for work or beat lately."""
+    is_alive = or_(workers.c.seen_at > now - HEARD_OF_WITHIN_US, workers.c.seen_at > now - workers.c.lease_us)
+    some = select(workers.c.kind, workers.c.shop).where(is_alive).limit(MOST_COUNTED).subquery()
+    counted = select(some.c.kind, some.c.shop, func.count()).group_by(some.c.kind, some.c.shop)
+    return {(kind, shop or ""): count for kind, shop, count in connection.rows(counted)}

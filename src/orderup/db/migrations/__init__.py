@@ -1,0 +1,1 @@
+"""The history of the core tables, for Alembic; `orderup.db.migrate` runs it."""

@@ -1,0 +1,129 @@
+"""What is read but not on the hot path: lists, histories, counts. Every query has an index; none grows with history."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, tuple_, union_all
+
+from orderup.db.database import KeyTaken, ReadConnection
+from orderup.db.rows import (
+    EVENT_COLUMNS,
+    OPERATION_COLUMNS,
+    RFA_COLUMNS,
+    TASK_COLUMNS,
+    assemble,
+    read_event,
+    read_operation,
+    read_rfa,
+)
+from orderup.db.tables import events, facts, keys, operations, revoked_tokens, rfas, tasks
+from orderup.errors import NotFound
+from orderup.model.event import Audience, Event
+from orderup.model.ids import show_id
+from orderup.model.operation import Operation
+from orderup.model.rfa import Rfa
+
+_EVENT = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
+
+
+def events_between(
+    connection: ReadConnection,
+    *,
+    after: int,
+    until: int,
+    operation_id: int | None,
+    shop: str | None,
+    audience: Audience,
+    most: int,
+) -> list[Event]:
+    """Events with `after < seq <= until`, in order, at most so many."""
+    statement = select(*_EVENT).where(events.c.seq > after, events.c.seq <= until, events.c.audience <= int(audience))
+    if shop is not None:
+        statement = statement.where(events.c.shop == shop)
+    if operation_id is not None:
+        # an operation's n and seq rise together, so its own index gives the order
+        statement = statement.where(events.c.operation_id == operation_id).order_by(events.c.n)
+    else:
+        statement = statement.order_by(events.c.seq)
+    return [read_event(row) for row in _rows(connection, statement.limit(most))]
+
+
+def load_one(connection: ReadConnection, operation_id: int) -> Operation:
+    """An operation with its tasks and RFA. Raises NotFound."""
+    rows = [
+        _rows(connection, select(*(table.c[name] for name in columns)).where(table.c[identity] == operation_id))
+        for table, columns, identity in (
+            (operations, OPERATION_COLUMNS, "id"),
+            (tasks, TASK_COLUMNS, "operation_id"),
+            (rfas, RFA_COLUMNS, "operation_id"),
+        )
+    ]
+    found = assemble(*rows).get(operation_id)
+    if found is None:
+        raise NotFound("operation", show_id(operation_id))
+    return found
+
+
+def find_key(connection: ReadConnection, key: str) -> KeyTaken | None:
+    """What this key was used for, if it was."""
+    found = connection.rows(select(keys.c.operation_id, keys.c.fingerprint).where(keys.c.key == key))
+    return KeyTaken(*found[0]) if found else None
+
+
+def pruned_seq(connection: ReadConnection) -> int:
+    """The highest `seq` that retention has taken, or 0."""
+    value: int | None = connection.execute(select(facts.c.value).where(facts.c.name == "pruned_seq")).scalar()
+    return value or 0
+
+
+def _rows(connection: ReadConnection, statement: Any) -> Sequence[Any]:
+    return connection.execute(statement).fetchall()
+
+
+def is_token_revoked(connection: ReadConnection, jti: str) -> bool:
+    statement = select(revoked_tokens.c.jti).where(revoked_tokens.c.jti == jti)
+    return connection.execute(statement).first() is not None
+
+
+def list_operations(
+    connection: ReadConnection,
+    *,
+    shops: Sequence[str],
+    statuses: Sequence[str],
+    before: int | None,
+    most: int,
+) -> list[Operation]:
+    """The newest first, without their tasks. One short walk of the index for each pair of shop and status."""
+    if not shops or not statuses:
+        return []
+    columns = [operations.c[name] for name in OPERATION_COLUMNS]
+    walks = []
+    for shop in shops:
+        for status in statuses:
+            walk = select(*columns).where(operations.c.shop == shop, operations.c.status == status)
+            if before is not None:
+                walk = walk.where(operations.c.id < before)
+            newest = walk.order_by(operations.c.id.desc()).limit(most).subquery()
+            walks.append(select(newest))
+    rows = _rows(connection, union_all(*walks)) if len(walks) > 1 else _rows(connection, walks[0])
+    rows = sorted(rows, key=lambda row: row[0], reverse=True)[:most]
+    return [read_operation(row, (), None) for row in rows]
+
+
+def list_rfas(
+    connection: ReadConnection,
+    *,
+    status: str,
+    shops: Sequence[str],
+    after: tuple[int, ...] | None,
+    most: int,
+) -> list[tuple[int, str, Rfa]]:
+    """Operation id, shop and RFA, the earliest deadline first. `after`: deadline and id of the last one seen."""
+    found: list[Any] = []
+    for shop in shops:
+        walk = select(*(rfas.c[name] for name in RFA_COLUMNS)).where(rfas.c.status == status, rfas.c.shop == shop)
+        if after is not None:
+            walk = walk.where(tuple_(rfas.c.expires_at, rfas.c.operation_id) > tuple_(*after))
+        found += _rows(connection, walk.order_by(rfas.c.expires_at, rfas.c.operation_id).limit(most))
+    found.sort(key=lambda row: (row[5], row[0]))
+    return [(row[0], row[1], read_rfa(row)) for row in found[:most]]

@@ -1,0 +1,70 @@
+"""Many rows in few statements, for sqlite3.
+
+The driver lets go of the interpreter's lock around each run of a statement, and to get it back while the event loop is
+busy may take as long as a whole switch interval (5 ms). So what counts is the number of statements run, not of rows:
+rows go in as one list of VALUES, in few sizes, so that each text is compiled once. A handler that computes for a second
+then slows the writer down by a few milliseconds; row by row it would stop it.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+# Rows in one statement, the largest first. SQLite takes at most 32,766 values.
+SIZES = (256, 64, 16, 4, 1)
+
+Row = Sequence[Any]
+
+# sqlite3 looks for an adapter for whatever is not a plain number or text, None too, and finds none more slowly than it
+# stores the value. This finds one at once; it answers None.
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]  # overloaded
+
+
+class Rows:
+    """A statement on rows of `width` values: `{values}` in its text stands for as many as there are."""
+
+    def __init__(self, text: str, width: int) -> None:
+        self.width = width
+        self._texts = {size: text.format(values=_values(width, size)) for size in SIZES}
+
+    def run(self, driver: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        for text, values in self._statements(rows):
+            driver.execute(text, values)
+
+    def returned(self, driver: sqlite3.Connection, rows: Sequence[Row]) -> list[Any]:
+        """The rows that the statement returns, in no promised order."""
+        found: list[Any] = []
+        for text, values in self._statements(rows):
+            found += driver.execute(text, values).fetchall()
+        return found
+
+    def _statements(self, rows: Sequence[Row]) -> Iterator[tuple[str, list[Any]]]:
+        begin = 0
+        for size in SIZES:
+            while len(rows) - begin >= size:
+                yield self._texts[size], list(chain.from_iterable(rows[begin : begin + size]))
+                begin += size
+
+
+@cache
+def _values(width: int, size: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return f"values {', '.join([row] * size)}"
+
+
+def quoted(columns: Sequence[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
+
+
+def insert(table: str, columns: Sequence[str]) -> Rows:
+    return Rows(f"insert into {table} ({quoted(columns)}) {{values}}", len(columns))
+
+
+def update(table: str, *, keys: Sequence[str], columns: Sequence[str], returning: str = "") -> Rows:
+    """Rows: the values of `keys`, which must be unlike each other, then those of `columns`."""
+    sets = ", ".join(f'"{column}" = v.column{n}' for n, column in enumerate(columns, len(keys) + 1))
+    matches = " and ".join(f'{table}."{key}" = v.column{n}' for n, key in enumerate(keys, 1))
+    tail = f" returning {table}.{returning}" if returning else ""
+    return Rows(f"update {table} set {sets} from ({{values}}) v where {matches}{tail}", len(keys) + len(columns))

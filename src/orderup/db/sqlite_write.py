@@ -1,0 +1,107 @@
+"""Writing placings and changes to SQLite, inside a transaction that the caller holds."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from sqlalchemy.engine import Connection
+
+from orderup.db.database import Change, GateClosed, Key, KeyTaken, Placing, Refusal, WriteConnection
+from orderup.db.recent import EventWriter
+from orderup.db.rows import (
+    OPERATION_CHANGES,
+    OPERATION_COLUMNS,
+    RFA_CHANGES,
+    RFA_COLUMNS,
+    TASK_CHANGES,
+    TASK_COLUMNS,
+    operation_changes,
+    operation_row,
+    rfa_changes,
+    rfa_row,
+    task_changes,
+    task_row,
+)
+from orderup.db.sqlite_rows import insert, update
+
+INSERT_OPERATIONS = insert("operations", OPERATION_COLUMNS)
+INSERT_TASKS = insert("tasks", TASK_COLUMNS)
+INSERT_RFAS = insert("rfas", RFA_COLUMNS)
+INSERT_KEY = "insert or ignore into keys (key, operation_id, fingerprint, made_at) values (?, ?, ?, ?)"
+OPEN_GATES = update("operations", keys=("id", "version"), columns=("version", *OPERATION_CHANGES), returning="id")
+UPDATE_TASKS = update("tasks", keys=("operation_id", "position"), columns=TASK_CHANGES)
+UPDATE_RFAS = update("rfas", keys=("operation_id",), columns=RFA_CHANGES)
+FREE_PERMIT = "update permits set held = 0 where operation_id = ? and position = ? and held = 1"
+REFUND_PERMIT = "delete from permits where operation_id = ? and position = ? and held = 1"
+
+
+class SqliteWrite(WriteConnection):
+    """A write transaction; hot statements go straight to the driver."""
+
+    def __init__(self, connection: Connection, driver: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.driver = driver
+        self.events = EventWriter(driver)
+
+    def place(self, placing: Placing) -> KeyTaken | None:
+        if placing.key is not None and (taken := self._take(placing.key, placing.operation.id)):
+            return taken
+        if placing.also is not None:
+            placing.also(self)
+        self.insert([placing])
+        return None
+
+    def insert(self, placings: Sequence[Placing]) -> None:
+        operations = [placing.operation for placing in placings]
+        INSERT_OPERATIONS.run(self.driver, [operation_row(operation) for operation in operations])
+        INSERT_TASKS.run(self.driver, [task_row(each.id, task) for each in operations for task in each.tasks])
+        INSERT_RFAS.run(self.driver, [rfa_row(each, each.rfa) for each in operations if each.rfa])
+        self.events.insert([event for placing in placings for event in placing.events])
+
+    def _take(self, key: Key, operation_id: int) -> KeyTaken | None:
+        """Make the key ours, or say whose it is."""
+        row = (key.key, operation_id, key.fingerprint, key.made_at)
+        if self.driver.execute(INSERT_KEY, row).rowcount:
+            return None
+        found = self.driver.execute("select operation_id, fingerprint from keys where key = ?", (key.key,)).fetchone()
+        return KeyTaken(*found)
+
+    def change(self, change: Change) -> Refusal | None:
+        if change.key is not None and (taken := self._take(change.key, change.after.id)):
+            return taken
+        if not self.gates([change]):
+            if change.key is not None:
+                self.driver.execute("delete from keys where key = ?", (change.key.key,))
+            return GateClosed()
+        self.store([change])
+        if change.also is not None:
+            change.also(self)
+        return None
+
+    def gates(self, changes: Sequence[Change]) -> set[int]:
+        """Operations, each in one change only, that were at the version it was worked out from and now are at its
+        own."""
+        rows = [
+            (each.before.id, each.before.version, each.after.version, *operation_changes(each.after))
+            for each in changes
+        ]
+        return {id for (id,) in OPEN_GATES.returned(self.driver, rows)}
+
+    def store(self, changes: Sequence[Change]) -> None:
+        """Write what accepted changes alter beside their operation's row."""
+        UPDATE_TASKS.run(
+            self.driver,
+            [(each.after.id, task.position, *task_changes(task)) for each in changes for task in each.tasks],
+        )
+        decided = [
+            (each.after.id, *rfa_changes(each.after.rfa))
+            for each in changes
+            if each.after.rfa is not None and each.after.rfa is not each.before.rfa
+        ]
+        UPDATE_RFAS.run(self.driver, decided)
+        self.events.insert([event for each in changes for event in each.events])
+        freed = [(each.after.id, position) for each in changes for position in each.freed]
+        if freed:
+            self.driver.executemany(FREE_PERMIT, freed)
+        refunded = [(each.after.id, position) for each in changes for position in each.refunded]
+        if refunded:
+            self.driver.executemany(REFUND_PERMIT, refunded)

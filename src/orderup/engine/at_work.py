@@ -1,0 +1,16 @@
+"""Which task the running code belongs to: set by whoever carries it out, read where log lines are written."""
+
+from contextvars import ContextVar
+
+from orderup.model.ids import show_id, show_task_id
+
+# An operation's id and a task's position.
+at_work: ContextVar[tuple[int, int] | None] = ContextVar("at_work", default=None)
+
+
+def ids_at_work() -> dict[str, str]:
+    """What a log line says of it: nothing outside of a task."""
+    place = at_work.get()
+    if place is None:
+        return {}
+    return {"operation_id": show_id(place[0]), "task_id": show_task_id(*place)}

@@ -1,0 +1,69 @@
+"""Completing a task: its result is stored, its dependants are released, in one transaction."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from orderup.db.database import Change, GateClosed, WriteConnection, change_of
+from orderup.db.read import load_one
+from orderup.engine.engine import Engine
+from orderup.errors import Unavailable
+from orderup.model import work
+from orderup.model.operation import Draft
+from orderup.model.placing import encode
+
+MOST_TRIES = 20
+
+
+class _ChangedMeanwhile(Exception):
+    """Somebody changed the operation while the step ran."""
+
+
+def complete_task(
+    engine: Engine,
+    operation_id: int,
+    position: int,
+    *,
+    token: str,
+    result: str | None,
+    answer: str | None = None,
+    shop: str | None = None,
+    make_room: Callable[[], None] | None = None,
+) -> Awaitable[None]:
+    """`result` is JSON. `answer`: fingerprint of this write; sent again it changes nothing. `make_room`: called before
+    what this makes ready is claimed, possibly more than once. Raises StaleToken."""
+
+    def decide(draft: Draft) -> None:
+        work.complete(draft, position, token=token, result=result, now=engine.now(), answer=answer)
+        if make_room is not None:
+            make_room()
+
+    return engine.desk.decide(operation_id, decide, shop=shop)
+
+
+async def complete_by_step(
+    engine: Engine, operation_id: int, position: int, *, token: str, step: Callable[[WriteConnection], Any]
+) -> None:
+    """Run a step, a function that only touches the database, inside the transaction that completes its task with what
+    it returns. It may run more than once; only one run is committed. Raises StaleToken and what the step raises."""
+
+    def run(connection: WriteConnection) -> tuple[Draft, Change]:
+        draft = Draft(load_one(connection, operation_id))
+        work.check_token(draft, position, token)
+        result = encode(step(connection))
+        work.complete(draft, position, token=token, result=result, now=engine.now())
+        change = change_of(draft, limited=engine.is_limited)
+        if isinstance(connection.change(change), GateClosed):
+            raise _ChangedMeanwhile  # what the step has written is undone, too
+        return draft, change
+
+    for _ in range(MOST_TRIES):
+        try:
+            draft, change = await engine.database.write(run)
+        except _ChangedMeanwhile:
+            continue
+        finally:
+            engine.desk.forget(operation_id)
+        engine.bell.ring([draft.task(released).queue for released in draft.released])
+        engine.desk.announce_permits(change)
+        return
+    raise Unavailable("The operation is being changed by too many at once.")

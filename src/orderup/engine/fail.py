@@ -1,0 +1,57 @@
+"""A failed attempt: tried again as the task's retry policy says, or errored."""
+
+from datetime import timedelta
+
+from orderup.db.database import WriteConnection
+from orderup.engine.engine import Engine
+from orderup.engine.limit import note_paused_queues, rest_until
+from orderup.model import work
+from orderup.model.operation import Draft
+from orderup.model.task import queue_of
+from orderup.model.times import as_micros
+
+
+async def fail_task(
+    engine: Engine,
+    operation_id: int,
+    position: int,
+    *,
+    token: str,
+    error: str,
+    final: bool = False,
+    retry_after: timedelta | None = None,
+    pauses_queue: bool = False,
+    was_sent: bool = True,
+    answer: str | None = None,
+    shop: str | None = None,
+) -> None:
+    """`retry_after`: not earlier than that; with `pauses_queue` the whole queue rests so long. `was_sent` False:
+    nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
+    now = engine.now()
+    queue = ""
+
+    def decide(draft: Draft) -> None:
+        nonlocal queue
+        work.fail(
+            draft,
+            position,
+            token=token,
+            error=error,
+            now=now,
+            random=engine.random,
+            final=final,
+            retry_after_us=as_micros(retry_after) if retry_after else None,
+            answer=answer,
+            was_used=was_sent,
+        )
+        queue = queue_of(draft.task(position).queue)
+
+    if not (pauses_queue and retry_after):
+        await engine.desk.decide(operation_id, decide, shop=shop)
+        return
+
+    def pause(connection: WriteConnection) -> None:
+        rest_until(connection, queue, now + as_micros(retry_after))
+
+    await engine.desk.decide(operation_id, decide, shop=shop, also=pause)
+    await note_paused_queues(engine)

@@ -1,0 +1,34 @@
+"""A handler that asks to be called again later, and one that notes how far it has come."""
+
+from orderup.engine.engine import Engine
+from orderup.model import work
+
+
+async def let_task_wait(
+    engine: Engine,
+    operation_id: int,
+    position: int,
+    *,
+    token: str,
+    seconds: float,
+    memo: str | None,
+    answer: str | None = None,
+    shop: str | None = None,
+) -> None:
+    """The task waits as a row, and is then claimed anew. `memo` is JSON, None keeps the last. Raises StaleToken."""
+    await engine.desk.decide(
+        operation_id,
+        lambda draft: work.wait(
+            draft, position, token=token, seconds=seconds, memo=memo, now=engine.now(), answer=answer
+        ),
+        shop=shop,
+    )
+
+
+async def remember(
+    engine: Engine, operation_id: int, position: int, *, token: str, memo: str, shop: str | None = None
+) -> None:
+    """Commit a memo in mid-handler, before and after something that must not be done twice. Raises StaleToken."""
+    await engine.desk.decide(
+        operation_id, lambda draft: work.remember(draft, position, token=token, memo=memo, now=engine.now()), shop=shop
+    )

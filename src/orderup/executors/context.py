@@ -1,0 +1,98 @@
+"""What a handler of this process is given."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from sqlalchemy import select
+
+from orderup.db.database import Claimed, ReadConnection
+from orderup.db.tables import tasks
+from orderup.engine.engine import Engine
+from orderup.engine.wait import remember
+from orderup.errors import StaleToken, Unavailable
+from orderup.executors.third_parties import ThirdParties
+from orderup.model.ids import show_id, show_task_id
+from orderup.model.placing import encode
+
+if TYPE_CHECKING:
+    import httpx2
+
+log = structlog.get_logger("orderup.handlers")
+_decode = msgspec.json.Decoder().decode
+
+
+class LocalContext:
+    """See `orderup.shop.Context`."""
+
+    __slots__ = ("_claimed", "_ends_at", "_engine", "_third_parties")
+
+    def __init__(self, engine: Engine, claimed: Claimed, *, ends_at: float, third_parties: ThirdParties) -> None:
+        self._engine, self._claimed, self._ends_at = engine, claimed, ends_at
+        self._third_parties = third_parties
+
+    @property
+    def operation_id(self) -> str:
+        return show_id(self._claimed.operation_id)
+
+    @property
+    def task_id(self) -> str:
+        return show_task_id(self._claimed.operation_id, self._claimed.task.position)
+
+    @property
+    def name(self) -> str:
+        return self._claimed.task.name
+
+    @property
+    def params(self) -> Any:
+        return _decode(self._claimed.task.params)
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        return {name: _decode(result) if result else None for name, result in self._claimed.inputs.items()}
+
+    @property
+    def memo(self) -> Any:
+        memo = self._claimed.task.memo
+        return None if memo is None else _decode(memo)
+
+    @property
+    def attempt(self) -> int:
+        return self._claimed.task.attempt
+
+    @property
+    def deadline(self) -> float:
+        return max(0.0, self._ends_at - asyncio.get_running_loop().time())
+
+    @property
+    def log(self) -> Any:
+        return log
+
+    @property
+    def http(self) -> "httpx2.AsyncClient":
+        return self._third_parties.client(ends_at=self._ends_at)
+
+    async def heartbeat(self) -> None:
+        """The lease is renewed with the executor's; this only looks whether the claim is still there."""
+        task, operation_id = self._claimed.task, self._claimed.operation_id
+        here = (tasks.c.operation_id == operation_id) & (tasks.c.position == task.position)
+
+        def look(connection: ReadConnection) -> list[tuple[str | None, str]]:
+            return [(row[0], row[1]) for row in connection.rows(select(tasks.c.token, tasks.c.status).where(here))]
+
+        try:
+            found = await self._engine.database.read(look)
+        except Unavailable:
+            return  # who would end the claim cannot do so either; a database that is away is no failed attempt
+        token, status = found[0] if found else (None, "gone")
+        if token != task.token:
+            reason = "another worker has the task" if token else f"the task is {status}"
+            raise StaleToken(self.task_id, reason=f"this claim has ended and {reason}")
+
+    async def remember(self, memo: Any) -> None:
+        task = self._claimed.task
+        stored = encode(memo)
+        await remember(self._engine, self._claimed.operation_id, task.position, token=task.token or "", memo=stored)
+        self._claimed = msgspec.structs.replace(self._claimed, task=msgspec.structs.replace(task, memo=stored))

@@ -1,0 +1,144 @@
+"""A shop: what it contributes to orderup. Its kinds of tasks with their handlers, its schedules, tables and routes."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from orderup.errors import Misconfigured
+from orderup.model.kind import Kind, read_rate
+from orderup.model.plan import Plan
+from orderup.model.retry import Retry
+from orderup.model.schedule import Schedule
+from orderup.model.wait import Wait
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+class TaskContext(Protocol):
+    """What a handler and a remote worker's function are both given.
+
+    params: of its task's plan. inputs: results of the tasks it depends on, by name. memo: what it remembered last.
+    attempt: counted from 1. deadline: seconds this attempt has left.
+    """
+
+    operation_id: str
+    task_id: str
+    name: str
+    params: Any
+    inputs: Mapping[str, Any]
+    memo: Any
+    attempt: int
+    log: Any
+
+    @property
+    def deadline(self) -> float: ...
+
+    async def remember(self, memo: Any) -> None:
+        """Commit a memo now, before and after something that must not be done twice."""
+        ...
+
+
+class Context(TaskContext, Protocol):
+    """What a handler is given."""
+
+    @property
+    def http(self) -> "httpx2.AsyncClient":
+        """The client that all handlers of this process share, for third parties. It connects within 5 s and is answered
+        within 10 s, or in the time the attempt has left if that is less; at most 100 connections. Not to be closed."""
+        ...
+
+    async def heartbeat(self) -> None:
+        """Raises StaleToken if this claim has ended. The lease is renewed by itself; this is a look at the database."""
+        ...
+
+
+Handler = Callable[[Any], Awaitable[Any]]
+Step = Callable[[Any, Any], Any]
+WorkerFunction = Callable[..., Awaitable[Any]]
+__all__ = ["Context", "Handler", "Schedule", "Shop", "Step", "TaskContext", "Wait", "WorkerFunction"]
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Shop:
+    """`name` is in routes, queues and tables: lower-case letters, digits and underscores.
+
+    tables: a SQLAlchemy MetaData whose tables are named `<shop>_…`. revisions: the package that holds their Alembic
+    revisions, see `orderup.db.migrate`; None: what is missing is added. front, back: routers
+    (`orderup.web.routes.Router`). region: where its remote tasks are done unless an order says otherwise.
+    templates: the package that holds the folder `templates` of its pages.
+    worker_functions: async functions `(task) -> result` that `orderup work` runs, by kind; one with a keyword `speed`
+    simulates, and is given --speed. example: a plan to draw. prune: deletes the shop's rows of operations that are
+    being pruned. forget: blanks what is personal in the shop's rows of operations.
+    """
+
+    name: str
+    title: str = ""
+    about: str = ""
+    region: str | None = None
+    front: Any = None
+    back: Any = None
+    tables: Any = None
+    revisions: str | None = None
+    templates: str | None = None
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
+    worker_functions: dict[str, WorkerFunction] = field(default_factory=dict)
+    example: Callable[[], Plan] | None = None
+    prune: Callable[[Any, Sequence[int]], None] | None = None
+    forget: Callable[[Any, Sequence[int]], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():
+            raise Misconfigured(f'The shop name "{self.name}" must be lower-case letters, digits and underscores.')
+        self.title = self.title or self.name.capitalize()
+
+    def handler(self, name: str | None = None, **options: Any) -> Callable[[H], H]:
+        """Decorate an async function `(context) -> result` that does tasks of one kind. For options see `Kind`;
+        `rate` may be written `"40/minute"`."""
+
+        def register(function: H) -> H:
+            kind = self._add(name or function.__name__, has_handler=True, **options)
+            self.handlers[kind.name] = function
+            return function
+
+        return register
+
+    def step(self, name: str | None = None, **options: Any) -> Callable[[H], H]:
+        """Decorate a plain function `(connection, context) -> result` that only touches the database: it runs inside
+        the transaction that completes its task, and may run more than once."""
+
+        def register(function: H) -> H:
+            kind = self._add(name or function.__name__, has_handler=True, **options)
+            self.steps[kind.name] = function
+            return function
+
+        return register
+
+    def remote(self, name: str, **options: Any) -> Kind:
+        """Declare a kind of task that remote workers or people do."""
+        return self._add(name, is_remote=True, **options)
+
+    def schedule(self, name: str, **options: Any) -> Callable[[H], H]:
+        """Decorate a function `() -> Plan`, placed at each due time. Options: `every`, or `cron` and `zone`."""
+
+        def register(function: H) -> H:
+            if (options.get("every") is None) == (options.get("cron") is None):
+                raise Misconfigured(f"Schedule {name}: give either every=… or cron=…")
+            self.schedules[name] = Schedule(name, function, **options)
+            return function
+
+        return register
+
+    def _add(self, name: str, **options: Any) -> Kind:
+        if name in self.kinds:
+            raise Misconfigured(f"Shop {self.name} declares the kind of task {name} twice.")
+        if not name.isidentifier():
+            raise Misconfigured(f'The kind of task "{name}" must be a name such as bake_pizza.')
+        rate, retry = options.pop("rate", None), options.pop("retry", None)
+        kind = Kind(name, rate=read_rate(rate) if isinstance(rate, str) else rate, retry=retry or Retry(), **options)
+        self.kinds[name] = kind
+        return kind

@@ -1,0 +1,1 @@
+"""The shops that come with orderup. They read alike, and none knows another."""

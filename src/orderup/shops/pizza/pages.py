@@ -1,0 +1,79 @@
+"""The pizzeria's pages for customers: its menu with the order form, and the tracker of an order."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from orderup.model.operation import Operation
+from orderup.shops.pizza.expected import expected_delivery, read_pace
+from orderup.shops.pizza.front import PATH, PizzaBody, check_cancel, front, place_pizza
+from orderup.shops.pizza.plan import TIERS, shop
+from orderup.shops.pizza.tables import read_order
+from orderup.web import OPEN, AsAnyone, engine_of
+from orderup.web.pages.route import PageRouter, see_other
+from orderup.web.pages.session import read_form
+from orderup.web.pages.site import site_of
+from orderup.web.pages.tracker import Tracker, add_order_pages
+from orderup.web.problems import problem_of_invalid
+
+TEMPLATES = "orderup.shops.pizza"
+FIELDS = ("tier", "name", "customer", "delivery_address")
+EMPTY: Mapping[str, str] = {**dict.fromkeys(FIELDS, ""), "tier": "basic"}
+pages = PageRouter()
+
+
+def _menu(
+    request: Request, *, key: str, values: Mapping[str, str], code: int = 200, wrong: Mapping[str, str] | None = None
+) -> Response:
+    wrong = wrong or {}
+    return site_of(request).page(
+        request,
+        "pizza/menu.html",
+        code=code,
+        address=f"{request.app.state.shop_prefixes[shop.name]}/",
+        tiers=TIERS,
+        key=key,
+        values=values,
+        wrong={**dict.fromkeys(FIELDS, ""), **wrong},
+        problem="Something is missing: nothing was ordered yet." if wrong else "",
+    )
+
+
+@pages.get("/", dependencies=[OPEN])
+async def show_menu(request: Request) -> Response:
+    return _menu(request, key=uuid4().hex, values=EMPTY)
+
+
+@pages.post("/", status_code=303)
+async def order(request: Request, caller: AsAnyone) -> Response:
+    form = await read_form(request)
+    key = form.pop("key", "") or uuid4().hex
+    try:
+        body = PizzaBody.model_validate(form)
+    except ValidationError as error:
+        wrong = {one.field: one.message for one in problem_of_invalid(error.errors()).errors}
+        return _menu(request, key=key, values={**EMPTY, **form}, code=422, wrong=wrong)
+    placed = await place_pizza(request, caller, body, key=key)
+    address = placed.links["self"].replace(f"/{PATH}/", "/track/")
+    return see_other(address)
+
+
+async def describe(request: Request, operation: Operation, tracker: Tracker) -> Tracker:
+    engine = engine_of(request)
+    row: Mapping[str, Any] = await engine.database.read(lambda connection: read_order(connection, operation.id))
+    expected = None
+    if not operation.status.is_final:
+        now = engine.now()
+        pace = await engine.database.read(lambda connection: read_pace(connection, operation, now=now))
+        expected = expected_delivery(operation, pace, now=now)
+    title = row["name"] or "Your pizza"
+    return replace(tracker, title=f"{title} ({row['tier']})", expected=expected)
+
+
+front.include_router(pages)
+add_order_pages(front, shop.name, path=PATH, title=shop.title, describe=describe, check_cancel=check_cancel)

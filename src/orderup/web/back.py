@@ -1,0 +1,19 @@
+"""The app for staff and workers."""
+
+from orderup.web import log, operations, overview, rfas, well_known, work, work_socket
+from orderup.web.pages import sign_in, site, staff
+from orderup.web.routes import Router
+
+ROUTERS: tuple[Router, ...] = (
+    rfas.router,
+    operations.operations_router,
+    operations.tasks_router,
+    work.router,
+    work_socket.router,
+    overview.router,
+    log.router,
+    well_known.router,
+    site.router,
+    sign_in.router,
+    staff.router,
+)

@@ -1,0 +1,1 @@
+"""Pictures of how a shop's tasks are scheduled: what is drawn (drawing.py), as Mermaid and as SVG."""

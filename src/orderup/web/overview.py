@@ -1,0 +1,217 @@
+"""How busy the queues are, who works, what comes next."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+from sqlalchemy import select
+from starlette.responses import Response
+
+from orderup.db.busy import queue_states, schedule_rows, worker_rows
+from orderup.db.database import ReadConnection
+from orderup.db.tables import operations
+from orderup.engine.engine import Engine
+from orderup.engine.limit import pause_queue, resume_queue
+from orderup.engine.schedule import pause_schedule
+from orderup.errors import NotFound
+from orderup.model.ids import show_id, show_task_id
+from orderup.model.kind import Kind
+from orderup.model.task import queue_name, queue_of
+from orderup.model.times import show_time
+from orderup.web.app import Json
+from orderup.web.auth import AsStaff
+from orderup.web.idempotency import REPLAYED, idempotency_key, once, takes_key
+from orderup.web.orders import engine_of
+from orderup.web.routes import Router
+from orderup.web.tokens import Caller
+
+router = Router(prefix="/api", tags=["overview"])
+
+
+class QueueView(BaseModel):
+    """pending: tasks that wait, counted up to 10,000. oldest_ready_at: since when the first in line waits."""
+
+    name: str
+    pending: int
+    oldest_ready_at: str | None
+    is_paused: bool
+    paused_until: str | None
+    paused_by: str | None
+    rate: str | None
+    concurrency: int | None
+    running_of_concurrency: int
+
+
+class QueueList(BaseModel):
+    queues: list[QueueView]
+
+
+class WorkerView(BaseModel):
+    id: str
+    kind: str
+    shop: str | None
+    region: str | None
+    first_seen_at: str
+    seen_at: str
+    tasks: list[str]
+
+
+class WorkerList(BaseModel):
+    workers: list[WorkerView]
+
+
+class ScheduleView(BaseModel):
+    name: str
+    spec: str
+    next_due_at: str
+    last_due_at: str | None
+    last_operation_id: str | None
+    skipped: int
+    missed: int
+    is_paused: bool
+
+
+class ScheduleList(BaseModel):
+    schedules: list[ScheduleView]
+
+
+@router.get("/queues", response_model=QueueList, summary="How busy each queue is")
+async def get_queues(request: Request, caller: AsStaff) -> Response:
+    return await _queues(request, caller, {})
+
+
+async def _queues(request: Request, caller: Caller, headers: Mapping[str, str]) -> Response:
+    engine = engine_of(request)
+    names = [queue_name(shop, kind) for shop in engine.kinds for kind in engine.kinds[shop]]
+    states = await engine.database.read(lambda connection: queue_states(connection, names))
+    seen = [_queue(engine, state) for state in states if _may_see(caller, state.name)]
+    return Json({"queues": seen}, headers=dict(headers))
+
+
+def _may_see(caller: Caller, name: str) -> bool:
+    return caller.may_enter(name.partition("/")[0])
+
+
+def _queue(engine: Engine, state: Any) -> dict[str, Any]:
+    kind = engine.limited_queues.get(queue_of(state.name))
+    return {
+        "name": state.name,
+        "pending": state.pending,
+        "oldest_ready_at": show_time(state.oldest_ready_at),
+        "is_paused": state.is_paused,
+        "paused_until": show_time(state.paused_until),
+        "paused_by": state.paused_by,
+        "rate": _show_rate(kind),
+        "concurrency": kind.concurrency if kind else None,
+        "running_of_concurrency": state.held_permits,
+    }
+
+
+def _show_rate(kind: Kind | None) -> str | None:
+    return f"{kind.rate.count}/{kind.rate.period.total_seconds():g} seconds" if kind and kind.rate else None
+
+
+@router.post("/queues/{shop}/{kind}/pause", response_model=QueueList, summary="Claim nothing from this queue")
+@takes_key
+async def pause(request: Request, caller: AsStaff, shop: str, kind: str) -> Response:
+    engine = engine_of(request)
+    queue = _known_queue(engine, caller, shop, kind)
+    headers = await _once(request, caller, lambda: pause_queue(engine, queue, by=caller.subject or "staff"))
+    return await _queues(request, caller, headers)
+
+
+@router.post("/queues/{shop}/{kind}/resume", response_model=QueueList, summary="Claim from it again")
+@takes_key
+async def resume(request: Request, caller: AsStaff, shop: str, kind: str) -> Response:
+    engine = engine_of(request)
+    queue = _known_queue(engine, caller, shop, kind)
+    headers = await _once(request, caller, lambda: resume_queue(engine, queue))
+    return await _queues(request, caller, headers)
+
+
+async def _once(request: Request, caller: Caller, do: Callable[[], Awaitable[object]]) -> Mapping[str, str]:
+    """Do it, unless the same request did it before; what its answer's headers tell of that. Raises KeyMisused."""
+    engine = engine_of(request)
+    key = idempotency_key(request, caller, None, now=engine.now())
+    was_done = await once(engine.database, key, do, turn=request.app.state.keyed_turn)
+    return {} if was_done else REPLAYED
+
+
+def _known_queue(engine: Engine, caller: Caller, shop: str, kind: str) -> str:
+    if kind not in engine.kinds.get(shop, {}) or not caller.may_enter(shop):
+        raise NotFound("queue", queue_name(shop, kind)[:200])
+    return queue_name(shop, kind)
+
+
+@router.get("/workers", response_model=WorkerList, summary="Who works, and on what")
+async def get_workers(request: Request, caller: AsStaff) -> Response:
+    rows = await engine_of(request).database.read(lambda connection: _workers_seen_by(connection, caller))
+    return Json({"workers": [_worker(row) for row in rows]})
+
+
+def _workers_seen_by(connection: ReadConnection, caller: Caller) -> list[tuple[Any, ...]]:
+    """Of those who work for several shops, or for one that is not known, the tasks of the caller's shop only."""
+    rows = worker_rows(connection)
+    if caller.shop is None:
+        return rows
+    held = {operation_id for row in rows for operation_id, _ in row[-1]}
+    ours = select(operations.c.id).where(operations.c.id.in_(held), operations.c.shop == caller.shop)
+    visible = {id for (id,) in connection.rows(ours)}
+    seen = [(*row[:-1], [place for place in row[-1] if place[0] in visible]) for row in rows]
+    return [row for row in seen if row[2] in (None, caller.shop) or row[-1]]
+
+
+def _worker(row: Any) -> dict[str, Any]:
+    id, kind, shop, region, first_seen_at, seen_at, held = row
+    return {
+        "id": id,
+        "kind": kind,
+        "shop": shop,
+        "region": region,
+        "first_seen_at": show_time(first_seen_at),
+        "seen_at": show_time(seen_at),
+        "tasks": [show_task_id(*place) for place in held],
+    }
+
+
+@router.get("/schedules", response_model=ScheduleList, summary="What comes next by itself")
+async def get_schedules(request: Request, caller: AsStaff) -> Response:
+    return await _schedules(request, caller, {})
+
+
+async def _schedules(request: Request, caller: Caller, headers: Mapping[str, str]) -> Response:
+    rows = await engine_of(request).database.read(schedule_rows)
+    seen = [_schedule(row) for row in rows if _may_see(caller, row["name"])]
+    return Json({"schedules": seen}, headers=dict(headers))
+
+
+def _schedule(row: Any) -> dict[str, Any]:
+    last = row["last_operation_id"]
+    return {
+        **{name: row[name] for name in ("name", "spec", "skipped", "missed")},
+        "next_due_at": show_time(row["next_due_at"]),
+        "last_due_at": show_time(row["last_due_at"]),
+        "last_operation_id": None if last is None else show_id(last),
+        "is_paused": bool(row["is_paused"]),
+    }
+
+
+@router.post("/schedules/{shop}/{name}/pause", response_model=ScheduleList, summary="Let its due times pass")
+@takes_key
+async def pause_one(request: Request, caller: AsStaff, shop: str, name: str) -> Response:
+    return await _set_paused(request, caller, f"{shop}/{name}", is_paused=True)
+
+
+@router.post("/schedules/{shop}/{name}/resume", response_model=ScheduleList, summary="Let it fire again")
+@takes_key
+async def resume_one(request: Request, caller: AsStaff, shop: str, name: str) -> Response:
+    return await _set_paused(request, caller, f"{shop}/{name}", is_paused=False)
+
+
+async def _set_paused(request: Request, caller: Caller, name: str, *, is_paused: bool) -> Response:
+    async def do() -> None:
+        if not _may_see(caller, name) or not await pause_schedule(engine_of(request), name, is_paused=is_paused):
+            raise NotFound("schedule", name[:200])
+
+    return await _schedules(request, caller, await _once(request, caller, do))

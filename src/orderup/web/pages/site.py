@@ -1,0 +1,114 @@
+"""What the pages are made of: templates of this package and of the shops, and the files that they load.
+
+Files are served under names that hold a digest of their content, so that a browser may keep them for good.
+"""
+
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from orderup.errors import NotFound
+from orderup.web.auth import OPEN
+from orderup.web.pages import words
+from orderup.web.pages.session import csrf_token, visitor_of
+from orderup.web.routes import Router
+
+# Scripts and styles come from here and stand in no page; nobody may put a page of ours into one of theirs.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+# With no-referrer a browser sends forms with "Origin: null", which is nobody's page.
+HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
+FOLDER = files("orderup.web") / "static" / "site"
+FOREVER = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file, with its name under /static/, and packed."""
+
+    name: str
+    media_type: str
+    body: bytes
+    packed: bytes
+
+
+class Assets:
+    def __init__(self) -> None:
+        self._by_file: dict[str, Asset] = {}
+        for file in FOLDER.iterdir():
+            body = file.read_bytes()
+            stem, _, kind = file.name.rpartition(".")
+            name = f"{stem}.{hashlib.sha256(body).hexdigest()[:10]}.{kind}"
+            media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            self._by_file[file.name] = Asset(name, media_type, body, gzip.compress(body, mtime=0))
+        self._by_name = {asset.name: asset for asset in self._by_file.values()}
+
+    def url(self, file: str) -> str:
+        return f"/static/{self._by_file[file].name}"
+
+    def answer(self, request: Request, name: str) -> Response:
+        """Raises NotFound."""
+        asset = self._by_name.get(name)
+        if asset is None:
+            raise NotFound("file", name[:100])
+        headers = {"Cache-Control": FOREVER, "Vary": "Accept-Encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(asset.packed, media_type=asset.media_type, headers={**headers, "Content-Encoding": "gzip"})
+        return Response(asset.body, media_type=asset.media_type, headers=headers)
+
+
+class Site:
+    """One an app. templates: the packages of the shops that have a folder `templates`, by the shop's name; there
+    `pizza/menu.html` is the pizzeria's."""
+
+    def __init__(self, templates: Mapping[str, str], *, shops: Sequence[Any]) -> None:
+        self.assets = Assets()
+        self.shops = shops
+        own = PackageLoader("orderup.web")
+        theirs = PrefixLoader({shop: PackageLoader(package) for shop, package in templates.items()})
+        self.environment = Environment(
+            loader=ChoiceLoader([own, theirs]),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.environment.globals["asset"] = self.assets.url
+        self.environment.filters.update(words.FILTERS)
+
+    def page(self, request: Request, template: str, *, code: int = 200, **context: Any) -> HTMLResponse:
+        """A page, for whoever asks."""
+        text = self.environment.get_template(template).render(
+            request=request,
+            kind=request.app.state.kind,
+            site=self,
+            visitor=visitor_of(request),
+            csrf=csrf_token(request),
+            seq=request.state.seq,
+            now=request.app.state.engine.now(),
+            **context,
+        )
+        return HTMLResponse(text, status_code=code, headers=HEADERS)
+
+
+def site_of(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+router = Router(tags=["pages"])
+
+
+@router.get("/static/{name}", dependencies=[OPEN], response_class=Response, summary="A file that the pages load")
+async def get_file(request: Request, name: str) -> Response:
+    return site_of(request).assets.answer(request, name)

@@ -1,0 +1,72 @@
+"""How facts are shown: points in time, lengths of time, states, JSON."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from orderup.model.ids import show_id
+from orderup.model.times import as_datetime
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def show_moment(micros: int | None) -> Markup:
+    """A point in time: its clock time in UTC until live.js writes it in the reader's own; the rest on hover."""
+    if micros is None:
+        return Markup("")
+    moment = as_datetime(micros)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        f"{moment:%Y-%m-%d %H:%M:%S} UTC",
+        f"{moment:%H:%M}",
+    )
+
+
+def show_since(micros: int | None, now: int) -> Markup:
+    """How long it has been; live.js keeps it true."""
+    if micros is None:
+        return Markup("")
+    moment = as_datetime(micros)
+    return Markup('<time datetime="{}" data-since title="{}">{}</time>').format(
+        moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        f"{moment:%Y-%m-%d %H:%M:%S} UTC",
+        show_seconds(max(0, now - micros) / 1e6),
+    )
+
+
+def show_seconds(seconds: float | timedelta) -> str:
+    """Such as "3 min" or "2 h 5 min": as exactly as somebody who waits wants to know."""
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    if seconds < DAY:
+        hours, minutes = divmod(round(seconds / MINUTE), 60)
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(round(seconds / HOUR), 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def show_json(stored: str | None) -> str:
+    """JSON as it is stored, with room between."""
+    return json.dumps(json.loads(stored or "null"), indent=2, ensure_ascii=False)
+
+
+def show_state(state: str) -> Markup:
+    """A state as a badge: word and colour."""
+    return Markup('<span class="state" data-state="{}">{}</span>').format(state, escape(state.replace("_", " ")))
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "moment": show_moment,
+    "since": show_since,
+    "seconds": show_seconds,
+    "json": show_json,
+    "id": show_id,
+    "state": show_state,
+}

@@ -1,0 +1,201 @@
+// Keeps a page true. The socket only says that something happened; what is shown always comes from the server, as the
+// page that a reload would give. Elements marked data-swap are brought up to date, and nothing else is touched.
+// WebSocket first; where that does not work, server-sent events; where neither does, a look every now and then.
+
+const TOGETHER_MS = 250; // events that come close together are one look
+const LOOK_EVERY_MS = 15000;
+const LONGEST_WAIT_MS = 20000;
+const body = document.body;
+const line = document.getElementById("connection");
+const announcer = document.getElementById("announcer");
+let seq = Number(body.dataset.seq);
+let heardAt = new Date();
+
+// Bringing the page up to date
+
+let isDue = false;
+let isLooking = false;
+let again = false;
+
+function comeSoon() {
+  if (isDue) return;
+  isDue = true;
+  setTimeout(() => { isDue = false; look(); }, TOGETHER_MS);
+}
+
+async function look() {
+  if (isLooking) { again = true; return; }
+  isLooking = true;
+  try {
+    const answer = await fetch(location.href, { headers: { "X-Live": "1" }, signal: AbortSignal.timeout(10000) });
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // an answer that was overtaken by a later one shows what no longer is
+    const at = Number(fresh.body.dataset.seq);
+    if (at < Number(body.dataset.seq)) return;
+    body.dataset.seq = at;
+    document.title = fresh.title;
+    for (const part of document.querySelectorAll("[data-swap]")) {
+      const newer = fresh.getElementById(part.id);
+      if (newer) morph(part, newer);
+    }
+    localTimes();
+    announce();
+  } catch {
+    // the next look will do
+  } finally {
+    isLooking = false;
+    if (again) { again = false; comeSoon(); }
+  }
+}
+
+// Makes `old` like `newer`, keeping what is the same: an element in use (focused, typed into, open) stays where it is.
+function morph(old, newer) {
+  if (old.isEqualNode(newer)) return;
+  for (const { name } of [...old.attributes]) {
+    if (!newer.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
+  for (const { name, value } of newer.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  if (old.matches("input, textarea, select")) return; // what somebody types is his
+  const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  let place = old.firstChild;
+  for (const child of [...newer.childNodes]) {
+    const same = child.id ? known.get(child.id) : alike(place, child) ? place : null;
+    if (same) {
+      if (same !== place) old.insertBefore(same, place); else place = place.nextSibling;
+      if (same.nodeType === Node.ELEMENT_NODE) morph(same, child);
+      else if (same.data !== child.data) same.data = child.data;
+    } else {
+      old.insertBefore(document.importNode(child, true), place);
+    }
+  }
+  while (place) {
+    const next = place.nextSibling;
+    if (!(place.nodeType === Node.ELEMENT_NODE && place.contains(document.activeElement))) place.remove();
+    place = next;
+  }
+}
+
+function alike(one, other) {
+  return one && one.nodeType === other.nodeType && one.nodeName === other.nodeName && !one.id && !other.id;
+}
+
+// One sentence for those who hear the page, not one for each event.
+let said = document.querySelector("[data-say]")?.textContent;
+let saidAt = 0;
+function announce() {
+  const words = document.querySelector("[data-say]")?.textContent.trim();
+  if (!words || words === said || Date.now() - saidAt < 3000) return;
+  said = words;
+  saidAt = Date.now();
+  announcer.textContent = words;
+}
+
+// Hearing that something happened
+
+let failures = 0;
+let source;
+
+function heard(event) {
+  heardAt = new Date();
+  if (event.seq <= seq) return; // told before
+  seq = event.seq;
+  comeSoon();
+}
+
+function show(isLive) {
+  line.hidden = false;
+  line.dataset.state = isLive ? "live" : "stale";
+  line.textContent = isLive ? "Live" : `Reconnecting, last news ${clock(heardAt)}`;
+}
+
+function withSeq(address) {
+  const url = new URL(address, location.href);
+  url.searchParams.set("after", seq);
+  return url;
+}
+
+function connect() {
+  const url = withSeq(body.dataset.live);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new WebSocket(url);
+  let opened = false;
+  socket.onopen = () => { opened = true; failures = 0; heardAt = new Date(); show(true); comeSoon(); };
+  socket.onmessage = (message) => heard(JSON.parse(message.data));
+  socket.onclose = () => {
+    failures += 1;
+    if (opened || failures > 1) show(false);
+    if (!opened && failures >= 3 && body.dataset.events) listen();
+    else setTimeout(connect, wait());
+  };
+}
+
+function listen() {
+  source?.close();
+  let opened = false;
+  source = new EventSource(withSeq(body.dataset.events));
+  source.onopen = () => { opened = true; show(true); comeSoon(); };
+  source.onmessage = (message) => heard(JSON.parse(message.data));
+  source.onerror = () => {
+    show(false);
+    source.close();
+    if (opened) setTimeout(listen, wait());
+    else setTimeout(() => { failures = 0; connect(); }, LOOK_EVERY_MS);
+    look();
+  };
+}
+
+function wait() {
+  return Math.random() * Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures);
+}
+
+// Times, in the reader's own zone
+
+function clock(moment) {
+  return moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+function span(seconds) {
+  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 1440) return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes / 60} h`;
+  return `${Math.floor(minutes / 1440)} d`;
+}
+
+function localTimes() {
+  for (const element of document.querySelectorAll("time[datetime]")) {
+    const moment = new Date(element.dateTime);
+    const text = "since" in element.dataset ? span((Date.now() - moment) / 1000) : clock(moment);
+    if (element.textContent !== text) element.textContent = text;
+    element.title = `${moment.toLocaleString()} (${element.dateTime})`;
+  }
+}
+
+// Forms and ids
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.confirm && !confirm(form.dataset.confirm)) { event.preventDefault(); return; }
+  const button = event.submitter ?? form.querySelector("button");
+  button?.setAttribute("aria-busy", "true");
+});
+
+addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("button[aria-busy]")) button.removeAttribute("aria-busy");
+});
+
+document.addEventListener("click", (event) => {
+  const copied = event.target.closest?.("[data-copy]");
+  if (!copied) return;
+  navigator.clipboard?.writeText(copied.dataset.copy).then(() => { announcer.textContent = "Copied"; });
+});
+
+localTimes();
+setInterval(localTimes, 1000);
+if (body.dataset.live) {
+  connect();
+  setInterval(() => { if (line.dataset.state !== "live") look(); }, LOOK_EVERY_MS);
+}

@@ -1,0 +1,30 @@
+from datetime import timedelta
+
+import pytest
+
+from orderup.cli.assembly import open_house
+from orderup.errors import Misconfigured
+from orderup.model.plan import Plan, PlannedTask
+from orderup.settings import Settings
+from orderup.shop import Shop
+
+IN_MEMORY = Settings(database_url="sqlite://")
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ({"cron": "0 25 * * *"}, "Schedule bread: '0 25 .* Bad hour"),
+        ({"cron": "0 3 * * *", "zone": "Mars/Olympus"}, "Schedule bread: .*Mars/Olympus"),
+        ({"every": timedelta(milliseconds=10)}, "Schedule bread: every=.* is less than a second"),
+    ],
+)
+async def test_a_schedule_that_makes_no_sense_stops_the_start_with_its_name(
+    times: dict[str, object], message: str
+) -> None:
+    shop = Shop("bakery")
+    shop.remote("bake")
+    shop.schedule("bread", **times)(lambda: Plan([PlannedTask("bake")]))
+    with pytest.raises(Misconfigured, match=message):
+        async with open_house(IN_MEMORY, [shop], back_url="http://localhost:8001"):
+            pytest.fail("it started")

@@ -1,0 +1,36 @@
+"""What a journey may ask for: a seed, a database, servers, workers, and the checker at its end."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.scene import Scene
+from tests.serving import sqlite_url
+
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres_url"))]
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of everything random in a journey. ORDERUP_TEST_SEED repeats one."""
+    seed = int(os.environ.get("ORDERUP_TEST_SEED") or int.from_bytes(os.urandom(4)))
+    print(f"ORDERUP_TEST_SEED={seed}")
+    return seed
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of this test's own; a test that names it runs on each kind."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    url: str = request.getfixturevalue("postgres_database")
+    return url
+
+
+@pytest.fixture
+async def scene(seed: int, database_url: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    """The stage of a journey on one database; whatever still runs at its end is killed."""
+    async with Scene(seed, database_url, tmp_path) as scene:
+        yield scene

@@ -1,0 +1,46 @@
+"""The first thing a newcomer does: `make run`, and a pizza."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+
+from tests.services.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
+
+
+def test_a_first_pizza_goes_through_at_once(free_port: Callable[[], int], tmp_path: Path) -> None:
+    front, back = free_port(), free_port()
+    command: list[str | Path] = [sys.executable, ROOT / "scripts" / "run.py"]
+    command += ["--front-port", str(front), "--back-port", str(back)]
+    environment = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/orderup.db"}
+    with (tmp_path / "said").open("w") as said:
+        run = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
+    with run:
+        try:
+            wait_until(
+                lambda: "A first pizza" in (tmp_path / "said").read_text() or run.poll() is not None,
+                seconds=60,
+                what="the welcome",
+            )
+            with httpx2.Client(timeout=10) as client:
+                order = client.post(f"http://localhost:{front}/pizza/pizzas", json=PIZZA).json()
+                approval = client.post(
+                    f"http://localhost:{back}/api/rfas/{order['id']}/approve", json={"notes": "Enjoy!"}
+                )
+                assert approval.status_code == 200
+
+                def is_completed() -> bool:
+                    answer = client.get(f"http://localhost:{front}/pizza/pizzas/{order['id']}").json()
+                    return bool(answer["status"] == "completed")
+
+                wait_until(is_completed, seconds=60, what="the pizza is delivered")
+        finally:
+            run.send_signal(signal.SIGINT)
+        assert run.wait(40) == 0

@@ -1,0 +1,13 @@
+"""Waiting for a fact, with a deadline."""
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(fact: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Return as soon as `fact()` is true. Raises TimeoutError, saying `what` did not happen, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)

@@ -1,0 +1,330 @@
+"""Every endpoint of front and back, from what their OpenAPI says, and a request to each that would succeed.
+
+`RECIPES` says how to make what an endpoint is about: an order to look at, a task to complete. Each recipe makes it
+anew, so that a request that changes something can be sent again.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from orderup.cli.assembly import House
+from orderup.cli.shops import load_shops
+from orderup.engine.place import place_order
+from orderup.model.ids import show_id
+from orderup.model.plan import Plan, PlannedTask
+from orderup.settings import Settings
+from orderup.web.app import OrderupApp
+from orderup.web.order_keys import new_order_key
+from orderup.web.tokens import Role
+from tests.web.house import ASKED, CHAIN, SECRET, open_test_house, place, settings_for, token_of, workshop
+from tests.web.sample import serving
+
+METHODS = ("get", "put", "post", "patch", "delete")
+WEBSOCKET = "WEBSOCKET"
+OWNER, STRANGER = "ann", "bob"
+PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ann"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """roles: as x-roles has them. is_open: it asks nothing, even a token that expired does not matter. body: the schema
+    of what it takes, or None."""
+
+    app: str
+    method: str
+    path: str
+    roles: frozenset[str]
+    is_open: bool
+    success: int
+    operation: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.app} {self.method} {self.path}"
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.method, self.path
+
+    @property
+    def is_stream(self) -> bool:
+        """Of server-sent events, which do not end."""
+        content = self.operation.get("responses", {}).get("200", {}).get("content", {})
+        return "text/event-stream" in content
+
+    @property
+    def is_page(self) -> bool:
+        """Answers with HTML, refusals too."""
+        content = self.operation.get("responses", {}).get(str(self.success), {}).get("content", {})
+        return "text/html" in content or self.success == 303
+
+    @property
+    def has_body(self) -> bool:
+        return "requestBody" in self.operation
+
+
+def endpoints_of(kind: str, app: OrderupApp) -> Iterator[Endpoint]:
+    schema = app.openapi()
+    for path, operations in schema["paths"].items():
+        for method in METHODS:
+            if operation := operations.get(method):
+                roles, is_open = frozenset(map(str, operation["x-roles"])), operation["security"] == []
+                success = min(int(status) for status in operation["responses"] if status[0] in "23")
+                yield Endpoint(kind, method.upper(), path, roles, is_open, success, operation)
+    for path, socket in schema["x-websockets"].items():
+        yield Endpoint(kind, WEBSOCKET, path, frozenset(map(str, socket["x-roles"])), is_open=False, success=101)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to send. operation_id: what it is about, if that is one. key: of the order's links. form: in place of a
+    body."""
+
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    key: str | None = None
+    form: Mapping[str, str] | None = None
+
+    def path(self, endpoint: Endpoint) -> str:
+        return endpoint.path.format(**self.parameters)
+
+
+class World:
+    """A house with all shops, served, and ways to make what endpoints are about."""
+
+    def __init__(self, house: House, ports: Mapping[str, int]) -> None:
+        self.house, self.ports = house, ports
+        self.client = httpx2.AsyncClient(timeout=20)
+        self.endpoints = [*endpoints_of("front", house.front), *endpoints_of("back", house.back)]
+
+    def url(self, app: str, path: str) -> str:
+        return f"http://127.0.0.1:{self.ports[app]}{path}"
+
+    async def send(
+        self, app: str, method: str, path: str, *, token: str | None, body: Any = None, **options: Any
+    ) -> httpx2.Response:
+        headers = {**options.pop("headers", {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+        content = {} if body is None else {"json": body}
+        self.client.cookies.clear()  # who signed in a moment ago is forgotten
+        return await self.client.request(method, self.url(app, path), headers=headers, **content, **options)
+
+    async def order(self) -> Ask:
+        """A pizza of OWNER's."""
+        answer = await self.send("front", "POST", "/pizza/pizzas", token=token_of(Role.CUSTOMER, OWNER), body=PIZZA)
+        assert answer.status_code == 202, answer.text
+        placed = answer.json()
+        return Ask({"id": placed["id"]}, key=placed["links"]["self"].partition("key=")[2])
+
+    async def operation(self, plan: Plan = CHAIN) -> str:
+        return await place(self.house, plan)
+
+    async def held(self) -> tuple[str, str]:
+        """Id and token of a task that a worker holds."""
+        await self.operation(Plan([PlannedTask("saw")]))
+        body = {"worker": "w1", "shop": "workshop", "tasks": ["saw"]}
+        answer = await self.send("back", "POST", "/api/work/claim", token=token_of(Role.WORKER), body=body)
+        [task] = answer.json()["tasks"]
+        return task["id"], task["token"]
+
+    async def work(self, verb: str, task: tuple[str, str], **body: Any) -> None:
+        token = token_of(Role.WORKER)
+        path = f"/api/work/{task[0]}/{verb}"
+        answer = await self.send("back", "POST", path, token=token, body={"token": task[1], **body})
+        assert answer.status_code == 200, answer.text
+
+    async def steer(self, id: str, verb: str) -> None:
+        answer = await self.send("back", "POST", f"/api/operations/{id}/{verb}", token=token_of(Role.STAFF))
+        assert answer.status_code == 200, answer.text
+
+
+Recipe = Callable[[World], Awaitable[Ask]]
+
+
+async def nothing(_world: World) -> Ask:
+    return Ask()
+
+
+async def order(world: World) -> Ask:
+    return await world.order()
+
+
+async def new_order(_world: World) -> Ask:
+    return Ask(body=PIZZA)
+
+
+async def asked(world: World) -> Ask:
+    return Ask({"id": await world.operation(ASKED)})
+
+
+async def operation(world: World) -> Ask:
+    return Ask({"id": await world.operation()})
+
+
+async def linked(world: World) -> Ask:
+    """One with a key, which opens it, though its shop has no links."""
+    key = new_order_key(SECRET)
+    engine = world.house.engine
+    placed = await place_order(engine, "workshop", CHAIN, key_hash=key.hash.hex(), key_salt=key.salt.hex())
+    return Ask({"id": show_id(placed.id)}, key=key.text)
+
+
+async def paused(world: World) -> Ask:
+    ask = await operation(world)
+    await world.steer(ask.parameters["id"], "pause")
+    return ask
+
+
+async def errored(world: World) -> Ask:
+    task = await world.held()
+    await world.work("fail", task, error="the saw broke", final=True)
+    return Ask({"id": task[0].partition("-")[0]})
+
+
+async def task(world: World) -> Ask:
+    return Ask({"id": f"{await world.operation()}-0"})
+
+
+async def done_task(world: World) -> Ask:
+    """One that can be rerun: nothing that depends on it has started."""
+    task = await world.held()
+    await world.work("fail", task, error="the saw broke", final=True)
+    return Ask({"id": task[0]})
+
+
+async def claim(world: World) -> Ask:
+    await world.operation()
+    return Ask(body={"worker": "w1", "shop": "workshop", "tasks": ["saw"]})
+
+
+def held(**body: Any) -> Recipe:
+    async def recipe(world: World) -> Ask:
+        id, token = await world.held()
+        return Ask({"id": id}, {"token": token, **body})
+
+    return recipe
+
+
+async def queue(_world: World) -> Ask:
+    return Ask({"shop": "workshop", "kind": "polish"})
+
+
+async def schedule(_world: World) -> Ask:
+    return Ask({"shop": "workshop", "name": "nightly"})
+
+
+async def file(world: World) -> Ask:
+    return Ask({"name": world.house.front.state.site.assets.url("orderup.css").rpartition("/")[2]})
+
+
+async def new_order_by_form(_world: World) -> Ask:
+    return Ask(form=PIZZA)
+
+
+async def decision(world: World) -> Ask:
+    return Ask({"id": await world.operation(ASKED)}, form={"verb": "approve", "notes": "Gladly."})
+
+
+async def button(world: World) -> Ask:
+    return Ask({"id": await world.operation()}, form={"verb": "pause"})
+
+
+async def task_button(world: World) -> Ask:
+    return Ask({"id": f"{await world.operation()}-0"}, form={"verb": "cancel"})
+
+
+async def signing_in(_world: World) -> Ask:
+    return Ask(form={"token": token_of(Role.STAFF), "next": "/inbox"})
+
+
+RECIPES: Mapping[tuple[str, str], Recipe] = {
+    ("GET", "/healthz"): nothing,
+    ("GET", "/readyz"): nothing,
+    ("GET", "/openapi.json"): nothing,
+    ("GET", "/.well-known/orderup"): nothing,
+    ("GET", "/metrics"): nothing,
+    ("GET", "/pizza/menu"): nothing,
+    ("POST", "/pizza/pizzas"): new_order,
+    ("GET", "/pizza/pizzas/{id}"): order,
+    ("DELETE", "/pizza/pizzas/{id}"): order,
+    ("GET", "/pizza/pizzas/{id}/events"): order,
+    (WEBSOCKET, "/pizza/pizzas/{id}/live"): order,
+    ("GET", "/api/rfas"): nothing,
+    ("GET", "/api/rfas/{id}"): asked,
+    ("POST", "/api/rfas/{id}/approve"): asked,
+    ("POST", "/api/rfas/{id}/decline"): asked,
+    ("GET", "/api/operations"): nothing,
+    ("GET", "/api/operations/{id}"): operation,
+    ("POST", "/api/operations/{id}/cancel"): operation,
+    ("POST", "/api/operations/{id}/pause"): operation,
+    ("POST", "/api/operations/{id}/resume"): paused,
+    ("POST", "/api/operations/{id}/retry"): errored,
+    ("POST", "/api/operations/{id}/revoke-key"): linked,
+    ("GET", "/api/tasks/{id}"): task,
+    ("POST", "/api/tasks/{id}/rerun"): done_task,
+    ("POST", "/api/tasks/{id}/cancel"): task,
+    ("POST", "/api/work/claim"): claim,
+    ("POST", "/api/work/{id}/heartbeat"): held(),
+    ("POST", "/api/work/{id}/complete"): held(result={"boards": 4}),
+    ("POST", "/api/work/{id}/fail"): held(error="the saw broke"),
+    ("POST", "/api/work/{id}/wait"): held(seconds=60),
+    ("POST", "/api/work/{id}/remember"): held(memo={"boards": 2}),
+    ("POST", "/api/work/{id}/hand-back"): held(),
+    (WEBSOCKET, "/api/work"): nothing,
+    ("GET", "/api/queues"): nothing,
+    ("POST", "/api/queues/{shop}/{kind}/pause"): queue,
+    ("POST", "/api/queues/{shop}/{kind}/resume"): queue,
+    ("GET", "/api/workers"): nothing,
+    ("GET", "/api/schedules"): nothing,
+    ("POST", "/api/schedules/{shop}/{name}/pause"): schedule,
+    ("POST", "/api/schedules/{shop}/{name}/resume"): schedule,
+    ("GET", "/api/events"): nothing,
+    (WEBSOCKET, "/api/live"): nothing,
+    ("GET", "/"): nothing,
+    ("GET", "/static/{name}"): file,
+    ("GET", "/pizza/"): nothing,
+    ("POST", "/pizza/"): new_order_by_form,
+    ("GET", "/pizza/track/{id}"): order,
+    ("POST", "/pizza/cancel/{id}"): order,
+    ("GET", "/sign-in"): nothing,
+    ("POST", "/sign-in"): signing_in,
+    ("POST", "/sign-out"): nothing,
+    ("GET", "/inbox"): nothing,
+    ("POST", "/inbox/{id}"): decision,
+    ("GET", "/operations"): nothing,
+    ("GET", "/operations/{id}"): operation,
+    ("POST", "/operations/{id}"): button,
+    ("GET", "/today.csv"): nothing,
+    ("POST", "/operations/all/cancel"): nothing,
+    ("POST", "/operations/all/pause"): nothing,
+    ("POST", "/operations/all/resume"): nothing,
+    ("POST", "/operations/all/retry"): nothing,
+    ("POST", "/tasks/{id}"): task_button,
+}
+
+
+@asynccontextmanager
+async def open_world(folder: Path, **values: Any) -> AsyncIterator[World]:
+    settings = settings_for(folder, **values)
+    async with open_served_house(settings) as (house, ports):
+        world = World(house, ports)
+        async with world.client:
+            yield world
+
+
+@asynccontextmanager
+async def open_served_house(settings: Settings) -> AsyncIterator[tuple[House, Mapping[str, int]]]:
+    async with (
+        open_test_house(settings, shops=[*load_shops([]), workshop()]) as house,
+        serving(house.front, settings) as front,
+        serving(house.back, settings) as back,
+    ):
+        yield house, {"front": front, "back": back}
+        house.stop_serving()
+
+
+def sorted_by_name(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    return sorted(endpoints, key=lambda endpoint: (endpoint.path, endpoint.method))

@@ -1,0 +1,160 @@
+"""Every endpoint of both apps fuzzed from its OpenAPI by schemathesis, with all its checks, by three roles.
+
+The server is a process of its own with some orders, RFAs and claimed tasks in it; where the description has room for
+any id, shop or token, schemathesis is told which there are, so that it comes further than to a 404. What it says when
+it finds something holds the request as a curl command and the seed of the run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from orderup.web.tokens import Role
+from tests.serving import ROOT, ServerProcess, sqlite_url
+from tests.web.endpoints import METHODS, PIZZA
+from tests.web.house import SECRET, token_of
+
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+# More for a night: ORDERUP_FUZZ_EXAMPLES=2000 python -m pytest tests/web/test_fuzz.py
+EXAMPLES = int(os.environ.get("ORDERUP_FUZZ_EXAMPLES", "20"))
+ROLES = (Role.STAFF, Role.WORKER, Role.CUSTOMER)
+TOOK_TOO_LONG_SECONDS = 100 + 10 * EXAMPLES
+ORDERS = 12
+CONFIGURATION = """
+[checks]
+enabled = true
+
+# Told to leave Authorization out, it sends it all the same, as it was told to send it always; test_every_endpoint.py
+# leaves it out.
+missing_required_header.enabled = false
+
+[generation]
+# NUL in a text is refused, which JSON Schema has no word for; test_bodies.py sends it.
+allow-x00 = false
+
+# Whoever shows the wrong key or token of an order is told that there is none, 404: not that there is one.
+[[operations]]
+include-path-regex = "^/pizza/pizzas/"
+checks.ignored_auth.enabled = false
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("fuzz")
+    environment = {"SECRET_KEY": SECRET.get_secret_value(), "PYTHONPATH": str(ROOT)}
+    shops = ("pizza", "tests.web.house:shop")
+    with ServerProcess(*shops, folder=folder, database_url=sqlite_url(folder), environment=environment) as server:
+        yield server.start()
+
+
+class There:
+    """What is there for an endpoint to be about."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.orders = [self._order() for _ in range(ORDERS)]
+        for id in self.orders[: ORDERS // 2]:
+            self._post("back", f"/api/rfas/{id}/approve", role=Role.STAFF, body={})
+        ask = {"worker": "w1", "shop": "pizza", "tasks": ["make_dough"], "region": "eu-west-3", "max": 4}
+        held = self._post("back", "/api/work/claim", role=Role.WORKER, body=ask)["tasks"]
+        assert len(held) == 4
+        self.held, self.tokens = [task["id"] for task in held], [task["token"] for task in held]
+
+    def _order(self) -> str:
+        id: str = self._post("front", "/pizza/pizzas", role=Role.CUSTOMER, body=PIZZA)["id"]
+        return id
+
+    def _post(self, app: str, path: str, *, role: Role, body: Any) -> Any:
+        url = f"{getattr(self.server, app)}{path}"
+        answer = httpx2.post(url, json=body, headers={"Authorization": f"Bearer {token_of(role)}"})
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def ids(self, path: str) -> list[str]:
+        """What `{id}` in this path may be."""
+        if path.startswith("/api/work/"):
+            return self.held
+        if path.startswith("/api/tasks/"):
+            return [f"{id}-{position}" for id in self.orders for position in range(4)]
+        return self.orders
+
+    def told(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """The description, with what there is where it leaves room for anything."""
+        told: dict[str, Any] = json.loads(json.dumps(schema))
+        names = {"shop": ["workshop"], "kind": ["saw", "paint", "polish"], "name": ["nightly"]}
+        for path, operations in told["paths"].items():
+            for operation in (operations[method] for method in METHODS if method in operations):
+                for parameter in operation.get("parameters", ()):
+                    if parameter["in"] == "path":
+                        parameter["schema"]["enum"] = names.get(parameter["name"]) or self.ids(path)
+        bodies = told["components"]["schemas"]
+        for body in bodies.values():
+            if set(body.get("properties", {})) >= {"token"}:
+                body["properties"]["token"]["enum"] = self.tokens
+        if claim := bodies.get("PollBody"):
+            claim["properties"]["shop"]["enum"] = ["workshop"]
+            claim["properties"]["tasks"]["items"] = {"enum": names["kind"]}
+        return told
+
+
+@pytest.fixture(scope="module")
+def there(server: ServerProcess) -> There:
+    return There(server)
+
+
+@pytest.mark.timeout(TOOK_TOO_LONG_SECONDS)
+@pytest.mark.parametrize("app", ["front", "back"])
+@pytest.mark.parametrize("role", ROLES)
+def test_no_request_breaks_the_server_or_what_it_says_of_itself(
+    server: ServerProcess, there: There, tmp_path: Path, app: str, role: Role
+) -> None:
+    url: str = getattr(server, app)
+    schema = there.told(httpx2.get(f"{url}/openapi.json").json())
+    (tmp_path / "openapi.json").write_text(json.dumps(schema))
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
+    run = subprocess.run(
+        [SCHEMATHESIS, "run", "openapi.json", *options(url, schema, role)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.web.fuzz_hooks"},
+        capture_output=True,
+        text=True,
+        timeout=TOOK_TOO_LONG_SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr
+    assert "Seed: " in run.stdout
+    assert server.runs
+    assert crashes(server) == []
+
+
+def options(url: str, schema: Mapping[str, Any], role: Role) -> list[str]:
+    streams = [path for path, operations in schema["paths"].items() if is_stream(operations.get("get", {}))]
+    return [
+        *("--url", url),
+        *("--header", f"Authorization: Bearer {token_of(role, 'ann')}"),
+        *("--max-examples", str(EXAMPLES)),
+        *("--phases", "examples,coverage,fuzzing"),
+        *("--suppress-health-check", "all"),
+        *("--warnings", "off"),
+        *("--request-timeout", "20"),
+        "--continue-on-failure",
+        # Their answers do not end; test_bodies.py asks them for what they cannot read.
+        *(part for path in streams for part in ("--exclude-path", path)),
+    ]
+
+
+def is_stream(operation: Mapping[str, Any]) -> bool:
+    return "text/event-stream" in operation.get("responses", {}).get("200", {}).get("content", {})
+
+
+def crashes(server: ServerProcess) -> list[str]:
+    """What it logged of itself: a crash is logged, whoever it was told to."""
+    return [line for line in server.printed().splitlines() if "crashed" in line or "Traceback" in line]
