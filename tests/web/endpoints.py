@@ -64,7 +64,8 @@ class Endpoint:
 
     @property
     def has_body(self) -> bool:
-        return "requestBody" in self.operation
+        """Of JSON."""
+        return "application/json" in self.operation.get("requestBody", {}).get("content", {})
 
 
 def endpoints_of(kind: str, app: OrderupApp) -> Iterator[Endpoint]:

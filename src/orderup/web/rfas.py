@@ -22,13 +22,14 @@ from orderup.web.routes import RequestModel, Router
 from orderup.web.tokens import Caller
 from orderup.web.views import RfaList, RfaView, view_rfa
 
+LONGEST_NOTES = 2_000
 router = Router(prefix="/api/rfas", tags=["approvals"])
 
 
 class DecisionBody(RequestModel):
     """notes: of a declined request, the customer reads them."""
 
-    notes: Annotated[str, Field(max_length=2_000)] | None = None
+    notes: Annotated[str, Field(max_length=LONGEST_NOTES)] | None = None
 
 
 @router.get("", response_model=RfaList, summary="Requests for approval, the oldest deadline first")

@@ -51,16 +51,21 @@ def _text(longest: int) -> Any:
     return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest)
 
 
-class PizzaBody(RequestModel):
+class Wanted(BaseModel):
+    """What every order says. name: of the pizza. tier: see the menu."""
+
+    name: Annotated[str, _text(100)]
+    tier: Literal["basic", "standard", "premium"]
+    delivery_address: Annotated[str, _text(500)]
+    customer: Annotated[str, _text(200)]
+
+
+class PizzaBody(Wanted, RequestModel):
     """name: of the pizza. tier: see the menu. region: whose workers make it. extra_params: wishes, at most 10 kB."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    name: Annotated[str, _text(100)]
-    tier: Literal["basic", "standard", "premium"]
     region: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")] = DEFAULT_REGION
-    delivery_address: Annotated[str, _text(500)]
-    customer: Annotated[str, _text(200)]
     extra_params: Annotated[dict[str, Any], AfterValidator(_check_wishes)] = Field(default_factory=dict)
 
 

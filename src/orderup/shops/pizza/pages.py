@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.responses import Response
 
 from orderup.model.operation import Operation
 from orderup.shops.pizza.expected import expected_delivery, read_pace
-from orderup.shops.pizza.front import PATH, PizzaBody, check_cancel, front, place_pizza
+from orderup.shops.pizza.front import PATH, PizzaBody, Wanted, check_cancel, front, place_pizza
 from orderup.shops.pizza.plan import TIERS, shop
 from orderup.shops.pizza.tables import read_order
 from orderup.web import OPEN, AsAnyone, engine_of
-from orderup.web.pages.route import PageRouter, see_other
+from orderup.web.idempotency import KEY_PATTERN, LONGEST_KEY
+from orderup.web.pages.route import Form, PageRouter, see_other
 from orderup.web.pages.session import read_form
 from orderup.web.pages.site import site_of
 from orderup.web.pages.tracker import Tracker, add_order_pages
@@ -25,6 +26,14 @@ TEMPLATES = "orderup.shops.pizza"
 FIELDS = ("tier", "name", "customer", "delivery_address")
 EMPTY: Mapping[str, str] = {**dict.fromkeys(FIELDS, ""), "tier": "basic"}
 pages = PageRouter()
+
+
+class PizzaForm(Wanted, Form):
+    """key: of the page it was filled in on; sent twice, it is ordered once."""
+
+    key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY, pattern=KEY_PATTERN)] = Field(
+        default_factory=lambda: uuid4().hex
+    )
 
 
 def _menu(
@@ -49,16 +58,17 @@ async def show_menu(request: Request) -> Response:
     return _menu(request, key=uuid4().hex, values=EMPTY)
 
 
-@pages.post("/", status_code=303)
+@pages.form("/", PizzaForm)
 async def order(request: Request, caller: AsAnyone) -> Response:
-    form = await read_form(request)
-    key = form.pop("key", "") or uuid4().hex
+    fields = await read_form(request)
     try:
-        body = PizzaBody.model_validate(form)
+        form = PizzaForm.model_validate(fields)
     except ValidationError as error:
         wrong = {one.field: one.message for one in problem_of_invalid(error.errors()).errors}
-        return _menu(request, key=key, values={**EMPTY, **form}, code=422, wrong=wrong)
-    placed = await place_pizza(request, caller, body, key=key)
+        key = fields.get("key") or uuid4().hex
+        return _menu(request, key=key, values={**EMPTY, **fields}, code=422, wrong=wrong)
+    body = PizzaBody(**form.model_dump(exclude={"key"}))
+    placed = await place_pizza(request, caller, body, key=form.key)
     address = placed.links["self"].replace(f"/{PATH}/", "/track/")
     return see_other(address)
 

@@ -7,7 +7,7 @@ counted. Each is a change of its own; one that is refused stops no other.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import Request
@@ -16,13 +16,12 @@ from starlette.responses import Response
 from orderup.db.read import list_operations
 from orderup.engine import steer
 from orderup.engine.engine import Engine
-from orderup.errors import Invalid, Refused, Unavailable
+from orderup.errors import Refused, Unavailable
 from orderup.model.ids import read_id, show_id
 from orderup.model.operation import Operation, OperationStatus
 from orderup.web.auth import AsStaff
 from orderup.web.orders import engine_of
-from orderup.web.pages.route import PageRouter
-from orderup.web.pages.session import read_form
+from orderup.web.pages.route import Form, PageRouter, form_of
 from orderup.web.pages.site import site_of
 from orderup.web.paging import shop_of
 from orderup.web.tokens import Caller
@@ -31,10 +30,11 @@ MOST_AT_ONCE = 1_000
 # Side by side: so many share a commit.
 TOGETHER = 100
 LARGEST_ID = (1 << 63) - 1
+Verb = Literal["pause", "resume", "retry", "cancel"]
 router = PageRouter()
 
 
-def verbs_of(status: OperationStatus) -> list[str]:
+def verbs_of(status: OperationStatus) -> list[Verb]:
     """What can be done with an operation as it stands."""
     match status:
         case OperationStatus.PENDING:
@@ -54,26 +54,31 @@ def wanted_statuses(status: str) -> list[OperationStatus]:
     return [OperationStatus(status)] if status in list(OperationStatus) else list(OperationStatus)
 
 
-def verbs_for(status: str) -> list[str]:
+def verbs_for(status: str) -> list[Verb]:
     """What can be done with some of those that a filter may find."""
     return sorted({verb for each in wanted_statuses(status) for verb in verbs_of(each)}, key=list(VERBS).index)
 
 
-async def do_verb(engine: Engine, operation_id: int, verb: str, *, caller: Caller) -> None:
-    """Raises NotFound, Conflict, Unavailable; Invalid if there is no such verb."""
-    do = VERBS.get(verb)
-    if do is None:
-        raise Invalid("Cancel, pause, resume or retry.", field="form.verb")
+async def do_verb(engine: Engine, operation_id: int, verb: Verb, *, caller: Caller) -> None:
+    """Raises NotFound, Conflict, Unavailable."""
     reason = {"reason": f"cancelled by {caller.subject or 'staff'}"} if verb == "cancel" else {}
-    await do(engine, operation_id, shop=caller.shop, **reason)
+    await VERBS[verb](engine, operation_id, shop=caller.shop, **reason)
 
 
-VERBS: Mapping[str, Callable[..., Awaitable[None]]] = {
+VERBS: Mapping[Verb, Callable[..., Awaitable[None]]] = {
     "pause": steer.pause_operation,
     "resume": steer.resume_operation,
     "retry": steer.retry_operation,
     "cancel": steer.cancel_operation,
 }
+
+
+class Filter(Form):
+    """newest: the newest operation that was counted; left out, they are to be counted."""
+
+    shop: str = ""
+    status: str = ""
+    newest: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -83,9 +88,9 @@ class Outcome(msgspec.Struct, frozen=True):
     refused: str | None
 
 
-async def _bulk(request: Request, caller: Caller, verb: str) -> Response:
-    form = await read_form(request)
-    shop, status, newest = (form.get(name, "") for name in ("shop", "status", "newest"))
+async def _bulk(request: Request, caller: Caller, verb: Verb) -> Response:
+    form = await form_of(request, Filter)
+    shop, status, newest = form.shop, form.status, form.newest
     statuses = [each for each in wanted_statuses(status) if verb in verbs_of(each)]
     until = read_id(newest) if newest else None
     found = await _find(engine_of(request), caller, shop=shop, statuses=statuses, until=until)
@@ -126,7 +131,7 @@ async def _find(
     )
 
 
-async def _do_all(engine: Engine, caller: Caller, verb: str, ids: Sequence[int]) -> list[Outcome]:
+async def _do_all(engine: Engine, caller: Caller, verb: Verb, ids: Sequence[int]) -> list[Outcome]:
     """In their order. Where the database goes away in the middle, the rest is left alone."""
     outcomes: list[Outcome] = []
     is_away = False
@@ -152,14 +157,12 @@ async def _do_all(engine: Engine, caller: Caller, verb: str, ids: Sequence[int])
     return outcomes
 
 
-def _add_route(verb: str) -> None:
+def _add_route(verb: Verb) -> None:
     async def bulk(request: Request, caller: AsStaff) -> Response:
         return await _bulk(request, caller, verb)
 
     bulk.__name__ = f"{verb}_all"
-    router.add_api_route(
-        f"/operations/all/{verb}", bulk, methods=["POST"], summary=f"{verb.capitalize()} all that match"
-    )
+    router.form(f"/operations/all/{verb}", Filter, shows_page=True, summary=f"{verb.capitalize()} all that match")(bulk)
 
 
 for _verb in VERBS:

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
+from fastapi import params
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from orderup.errors import OrderupError, Unauthenticated
-from orderup.web.pages.session import cookie_token
+from orderup.web.openapi import PROBLEM_CONTENT
+from orderup.web.pages.session import cookie_token, read_form
 from orderup.web.pages.site import site_of
 from orderup.web.problems import Problem, headers_of, problem_of, problem_of_invalid
 from orderup.web.routes import GuardedRoute, Router
@@ -58,13 +61,62 @@ def _refused(request: Request, problem: Problem, *, headers: dict[str, str] | No
     return answer
 
 
+class Form(BaseModel):
+    """The fields of a form. All are text: a browser knows nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+FormT = TypeVar("FormT", bound=Form)
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+FORM_TYPE = "application/x-www-form-urlencoded"
+# What goes wrong before a page is looked for, such as a body that is too large, is told as everywhere.
+REFUSED: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "A problem, on a page", "content": {"text/html": {}, **PROBLEM_CONTENT}}
+}
+
+
 class PageRouter(Router):
-    """As `Router`, for pages."""
+    """As `Router`, for pages: `@pages.get(…)` shows one, `@pages.form(…)` takes what was filled in on one."""
 
     def __init__(self, *, tags: Sequence[str | Enum] = ("pages",)) -> None:
         super().__init__(tags=list(tags))
         self.route_class = PageRoute
         self.default_response_class = HTMLResponse
+        self.responses = REFUSED
+
+    def form(
+        self,
+        path: str,
+        fields: type[Form] = Form,
+        *,
+        shows_page: bool = False,
+        dependencies: Sequence[params.Depends] | None = None,
+        summary: str | None = None,
+    ) -> Callable[[Endpoint], Endpoint]:
+        """A POST route for a form of these fields; `form_of` reads them. shows_page: it answers with one; else it sends
+        the browser on to another, see `see_other`."""
+        schema = fields.model_json_schema()
+        schema["properties"] = {**schema.get("properties", {}), "csrf": {"type": "string"}}
+        content = {FORM_TYPE: {"schema": schema}}
+        add: Callable[[Endpoint], Endpoint] = self.post(
+            path,
+            status_code=200 if shows_page else 303,
+            response_class=HTMLResponse if shows_page else RedirectResponse,
+            dependencies=dependencies,
+            summary=summary,
+            openapi_extra={"requestBody": {"required": "required" in schema, "content": content}},
+        )
+        return add
+
+
+async def form_of(request: Request, fields: type[FormT]) -> FormT:
+    """What was filled in. Raises RequestValidationError, which names the field; Forbidden if the form is not ours."""
+    try:
+        return fields.model_validate(await read_form(request))
+    except ValidationError as error:
+        wrong = [{**each, "loc": ("form", *each["loc"])} for each in error.errors(include_url=False)]
+        raise RequestValidationError(wrong) from None
 
 
 def see_other(address: str) -> Response:

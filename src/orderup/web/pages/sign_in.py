@@ -5,11 +5,19 @@ from starlette.responses import Response
 
 from orderup.errors import Unauthenticated
 from orderup.web.auth import OPEN, Doorkeeper
-from orderup.web.pages.route import PageRouter, see_other
-from orderup.web.pages.session import LONGEST_NAME, NAME_COOKIE, TOKEN_COOKIE, keep, read_form
+from orderup.web.pages.route import Form, PageRouter, form_of, see_other
+from orderup.web.pages.session import LONGEST_NAME, NAME_COOKIE, TOKEN_COOKIE, keep
 from orderup.web.pages.site import site_of
 
 router = PageRouter()
+
+
+class SignIn(Form):
+    """next: the page to go to, one of ours; any other is the first page."""
+
+    token: str = ""
+    name: str = ""
+    next: str = ""
 
 
 @router.get("/sign-in", dependencies=[OPEN])
@@ -17,15 +25,15 @@ async def ask(request: Request) -> Response:
     return site_of(request).page(request, "sign_in.html", next=_next(request.query_params.get("next")), error="")
 
 
-@router.post("/sign-in", status_code=303, dependencies=[OPEN])
+@router.form("/sign-in", SignIn, dependencies=[OPEN])
 async def sign_in(request: Request) -> Response:
-    form = await read_form(request)
-    address = _next(form.get("next"))
+    form = await form_of(request, SignIn)
+    address = _next(form.next)
     answer = see_other(address)
     if request.app.state.settings.secret_key is None:
-        keep(answer, request, NAME_COOKIE, form.get("name", "").strip()[:LONGEST_NAME])
+        keep(answer, request, NAME_COOKIE, form.name.strip()[:LONGEST_NAME])
         return answer
-    token = form.get("token", "").strip()
+    token = form.token.strip()
     doorkeeper: Doorkeeper = request.app.state.doorkeeper
     try:
         await doorkeeper.admit_token(token)
@@ -35,9 +43,9 @@ async def sign_in(request: Request) -> Response:
     return answer
 
 
-@router.post("/sign-out", status_code=303, dependencies=[OPEN])
+@router.form("/sign-out", dependencies=[OPEN])
 async def sign_out(request: Request) -> Response:
-    await read_form(request)
+    await form_of(request, Form)
     answer = see_other("/sign-in")
     for name in (TOKEN_COOKIE, NAME_COOKIE):
         answer.delete_cookie(name, path="/")

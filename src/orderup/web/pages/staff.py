@@ -1,15 +1,16 @@
 """Staff's pages: the inbox of requests, operations, one operation. Each shows what the API of the same name says."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
+from pydantic import Field
 from starlette.responses import Response
 
 from orderup.db.read import list_operations, list_rfas
 from orderup.engine import steer
 from orderup.engine.decide import approve_rfa, decline_rfa
-from orderup.errors import AlreadyDecided, Conflict, Invalid, NotFound
+from orderup.errors import AlreadyDecided, Conflict, NotFound
 from orderup.model.event import Audience
 from orderup.model.ids import read_id, read_task_id, show_id
 from orderup.model.operation import Draft, Operation, OperationStatus
@@ -19,17 +20,19 @@ from orderup.model.task import Task
 from orderup.web.auth import AsStaff
 from orderup.web.orders import engine_of, load
 from orderup.web.pages import bulk, today
-from orderup.web.pages.bulk import do_verb, verbs_for, verbs_of, wanted_statuses
-from orderup.web.pages.route import PageRouter, see_other
-from orderup.web.pages.session import read_form
+from orderup.web.pages.bulk import Verb, do_verb, verbs_for, verbs_of, wanted_statuses
+from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.pages.timeline import draw
 from orderup.web.pages.tracker import history_of
 from orderup.web.paging import CursorFilter, PairCursorFilter, ShopFilter, read_cursor, shop_of, show_cursor
+from orderup.web.rfas import LONGEST_NOTES
 from orderup.web.tokens import Caller
 from orderup.web.views import view_rfa
 
 A_PAGE = 50
+DECISIONS: dict[str, Callable[..., Awaitable[None]]] = {"approve": approve_rfa, "decline": decline_rfa}
+TASK_VERBS: dict[str, Callable[..., Awaitable[None]]] = {"rerun": steer.rerun_task, "cancel": steer.cancel_task}
 router = PageRouter()
 router.include_router(today.router)
 router.include_router(today.numbers)
@@ -55,19 +58,23 @@ def _moments(rfa: Any) -> dict[str, int | None]:
     return {name: getattr(rfa, name) for name in ("asked_at", "expires_at", "decided_at")}
 
 
-@router.post("/inbox/{id}", status_code=303)
+class Decision(Form):
+    """notes: the customer reads them if the request is declined."""
+
+    verb: Literal["approve", "decline"]
+    notes: Annotated[str, Field(max_length=LONGEST_NOTES)] = ""
+
+
+@router.form("/inbox/{id}", Decision)
 async def decide(request: Request, caller: AsStaff, id: str) -> Response:
     engine, operation_id = engine_of(request), read_id(id, what="RFA")
     asked = await load(engine, operation_id, what="RFA")
     if asked.rfa is None or not caller.may_enter(asked.shop):
         raise NotFound("RFA", id)
-    form = await read_form(request)
-    verbs: dict[str, Callable[..., Awaitable[None]]] = {"approve": approve_rfa, "decline": decline_rfa}
-    verb, notes = verbs.get(form.get("verb", "")), form.get("notes", "").strip()
-    if verb is None or len(notes) > 2_000:
-        raise Invalid("Approve or decline, with a note of at most 2,000 characters.", field="form.verb")
+    form = await form_of(request, Decision)
+    do, by, notes = DECISIONS[form.verb], caller.subject or "staff", form.notes.strip() or None
     try:
-        await verb(engine, operation_id, by=caller.subject or "staff", notes=notes or None, shop=caller.shop)
+        await do(engine, operation_id, by=by, notes=notes, shop=caller.shop)
     except AlreadyDecided:
         operation = await load(engine, operation_id)
         assert operation.rfa is not None
@@ -126,11 +133,15 @@ async def show_operation(request: Request, caller: AsStaff, id: str) -> Response
     )
 
 
-@router.post("/operations/{id}", status_code=303)
+class Steer(Form):
+    verb: Verb
+
+
+@router.form("/operations/{id}", Steer)
 async def steer_operation(request: Request, caller: AsStaff, id: str) -> Response:
     operation, engine = await _operation(request, caller, id), engine_of(request)
-    form = await read_form(request)
-    await do_verb(engine, operation.id, form.get("verb", ""), caller=caller)
+    form = await form_of(request, Steer)
+    await do_verb(engine, operation.id, form.verb, caller=caller)
     return see_other(f"/operations/{id}")
 
 
@@ -147,13 +158,13 @@ def task_verbs_of(operation: Operation, task: Task, *, now: int) -> list[str]:
     return ["rerun"]
 
 
-@router.post("/tasks/{id}", status_code=303)
+class SteerTask(Form):
+    verb: Literal["rerun", "cancel"]
+
+
+@router.form("/tasks/{id}", SteerTask)
 async def steer_task(request: Request, caller: AsStaff, id: str) -> Response:
     engine, (operation_id, position) = engine_of(request), read_task_id(id)
-    form = await read_form(request)
-    verbs: dict[str, Callable[..., Awaitable[None]]] = {"rerun": steer.rerun_task, "cancel": steer.cancel_task}
-    verb = verbs.get(form.get("verb", ""))
-    if verb is None:
-        raise Invalid("Rerun or cancel.", field="form.verb")
-    await verb(engine, operation_id, position, shop=caller.shop)
+    form = await form_of(request, SteerTask)
+    await TASK_VERBS[form.verb](engine, operation_id, position, shop=caller.shop)
     return see_other(f"/operations/{show_id(operation_id)}#task-{position}")

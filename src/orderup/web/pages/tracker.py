@@ -19,8 +19,7 @@ from orderup.web.auth import AsOrderCaller
 from orderup.web.live import LARGEST_SEQ
 from orderup.web.order_routes import CancelCheck, may_always_cancel
 from orderup.web.orders import engine_of, find_order, links_of
-from orderup.web.pages.route import PageRouter, see_other
-from orderup.web.pages.session import read_form
+from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.routes import Router
 
@@ -168,9 +167,9 @@ def add_order_pages(
         tracker = replace(tracker, can_cancel=_may_cancel(operation, check_cancel))
         return site_of(request).page(request, template, tracker=await describe(request, operation, tracker))
 
-    @pages.post("/cancel/{id}", status_code=303)
+    @pages.form("/cancel/{id}")
     async def cancel_order(request: Request, caller: AsOrderCaller, id: str) -> Response:
-        await read_form(request)
+        await form_of(request, Form)
         engine = engine_of(request)
         operation = await find_order(request, caller, shop, id)
 
