@@ -237,6 +237,16 @@ async def task_button(world: World) -> Ask:
     return Ask({"id": f"{await world.operation()}-0"}, form={"verb": "cancel"})
 
 
+async def station(world: World) -> Ask:
+    await world.operation(Plan([PlannedTask("saw")]))
+    return Ask({"shop": "workshop", "kind": "saw"}, form={"verb": "take"})
+
+
+async def station_task(world: World) -> Ask:
+    id, token = await world.held()
+    return Ask({"id": id}, form={"verb": "done", "token": token, "note": "Four boards."})
+
+
 async def signing_in(_world: World) -> Ask:
     return Ask(form={"token": token_of(Role.STAFF), "next": "/inbox"})
 
@@ -304,6 +314,12 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("POST", "/operations/all/resume"): nothing,
     ("POST", "/operations/all/retry"): nothing,
     ("POST", "/tasks/{id}"): task_button,
+    ("GET", "/station"): nothing,
+    ("GET", "/station/{shop}/{kind}"): queue,
+    ("POST", "/station/{shop}/{kind}"): station,
+    ("GET", "/station/{shop}/{kind}/events"): queue,
+    (WEBSOCKET, "/station/{shop}/{kind}/live"): queue,
+    ("POST", "/station/{id}"): station_task,
 }
 
 

@@ -1,7 +1,7 @@
 """The app for staff and workers."""
 
 from orderup.web import log, operations, overview, rfas, well_known, work, work_socket
-from orderup.web.pages import sign_in, site, staff
+from orderup.web.pages import sign_in, site, staff, station
 from orderup.web.routes import Router
 
 ROUTERS: tuple[Router, ...] = (
@@ -16,4 +16,5 @@ ROUTERS: tuple[Router, ...] = (
     site.router,
     sign_in.router,
     staff.router,
+    station.router,
 )

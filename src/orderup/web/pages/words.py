@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from orderup.model.ids import show_id
-from orderup.model.times import as_datetime
+from orderup.model.times import as_datetime, show_time
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -64,6 +64,7 @@ def show_state(state: str) -> Markup:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": show_moment,
+    "instant": show_time,
     "since": show_since,
     "seconds": show_seconds,
     "json": show_json,

@@ -172,6 +172,25 @@ function localTimes() {
     if (element.textContent !== text) element.textContent = text;
     element.title = `${moment.toLocaleString()} (${element.dateTime})`;
   }
+  for (const element of document.querySelectorAll("[data-late]")) {
+    const text = Date.now() > new Date(element.dataset.late) ? "late" : "on time";
+    if (element.textContent !== text) element.textContent = text;
+  }
+}
+
+// A form marked data-beat is sent again every so many seconds while the page is open. The answer is not looked at: what
+// became of it is on the page.
+const beats = new WeakMap();
+function beat() {
+  for (const form of document.querySelectorAll("form[data-beat]")) {
+    const due = beats.get(form) ?? Date.now() + form.dataset.beat * 1000;
+    beats.set(form, due);
+    if (Date.now() < due) continue;
+    beats.set(form, Date.now() + form.dataset.beat * 1000);
+    const fields = new URLSearchParams(new FormData(form));
+    fetch(form.action, { method: "POST", body: fields, redirect: "manual", signal: AbortSignal.timeout(10000) })
+      .then(comeSoon, () => {}); // away: the next one will do
+  }
 }
 
 // Forms and ids
@@ -195,6 +214,7 @@ document.addEventListener("click", (event) => {
 
 localTimes();
 setInterval(localTimes, 1000);
+setInterval(beat, 500);
 if (body.dataset.live) {
   connect();
   setInterval(() => { if (line.dataset.state !== "live") look(); }, LOOK_EVERY_MS);

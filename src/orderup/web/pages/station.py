@@ -1,0 +1,346 @@
+"""Stations: where a person does one kind of task by hand.
+
+A person is a worker as any other: he claims, beats, completes, fails and hands back by the verbs of the API, under a
+lease and a token. His page beats for him as long as it is open.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+from fastapi import Query, Request, WebSocket
+from pydantic import Field
+from starlette.responses import Response, StreamingResponse
+
+from orderup.db.busy import MOST_COUNTED, QueueState, queue_states
+from orderup.db.database import ReadConnection
+from orderup.db.station import (
+    Pause,
+    Place,
+    StationTask,
+    lost_at,
+    read_held,
+    read_line,
+    read_pause,
+    read_tasks,
+    regions_waiting,
+)
+from orderup.engine.engine import Engine
+from orderup.errors import Invalid, NotFound, StaleToken
+from orderup.model.event import Audience
+from orderup.model.ids import read_task_id, show_task_id
+from orderup.model.task import queue_name, queue_of
+from orderup.web import work_verbs as verbs
+from orderup.web.auth import requires
+from orderup.web.live import After, event_stream, stream_to
+from orderup.web.orders import engine_of
+from orderup.web.pages.handwork import Card, State, card_of, in_words, state_of, words_of
+from orderup.web.pages.route import Form, PageRouter, form_of, see_other
+from orderup.web.pages.site import site_of
+from orderup.web.pages.taken import Taken, remember_taken, taken_by
+from orderup.web.paging import shop_of
+from orderup.web.tokens import Caller, Role
+
+MOST_SHOWN = 12
+LONGEST_NOTE = 2_000
+# A worker's name has 100 characters.
+LONGEST_SUBJECT = 90
+AsHand = Annotated[Caller, requires(Role.STAFF, Role.WORKER)]
+RegionFilter = Annotated[
+    str | None, Query(max_length=100, pattern=r"^[\w.:@/-]*$", description="where; left out: tasks that have no region")
+]
+NOTHING_TAKEN = (
+    "Nothing was taken: nothing waits, somebody else was faster, or nothing is let through just now. What comes shows "
+    "up here by itself; take it then."
+)
+router = PageRouter()
+
+
+class Station:
+    """One kind of one shop, where a person of one region does it. queues: those that he takes from."""
+
+    def __init__(self, engine: Engine, caller: Caller, shop: str, kind: str, region: str | None) -> None:
+        """Raises NotFound, Forbidden."""
+        known = engine.kinds.get(shop, {}).get(kind)
+        if known is None or known.has_handler or not caller.may_enter(shop):
+            raise NotFound("station", f"{shop}/{kind}"[:200])
+        self.shop, self.kind, self.worker = shop, kind, worker_of(caller)
+        self.name, self.region = queue_name(shop, kind), region or caller.region
+        self.queues = verbs.queues_of(engine, caller, self.claim())
+
+    def claim(self, request: UUID | None = None) -> verbs.ClaimBody:
+        return verbs.ClaimBody(
+            worker=self.worker, shop=self.shop, tasks=[self.kind], region=self.region, request=request
+        )
+
+    def does(self, task: StationTask) -> bool:
+        return queue_of(task.task.queue) == self.name
+
+    @property
+    def title(self) -> str:
+        return in_words(self.kind)
+
+    @property
+    def path(self) -> str:
+        return f"/station/{self.shop}/{self.kind}"
+
+    @property
+    def query(self) -> str:
+        return query_of(self.region)
+
+    @property
+    def address(self) -> str:
+        return self.path + self.query
+
+
+def query_of(region: str | None) -> str:
+    return f"?region={quote(region)}" if region else ""
+
+
+def worker_of(caller: Caller) -> str:
+    """Under which name a person claims."""
+    subject = re.sub(r"[^\w.:@/-]+", "-", caller.subject or "somebody")
+    return f"{subject[:LONGEST_SUBJECT]}@station"
+
+
+# The list
+
+
+@router.get("/station")
+async def show_stations(request: Request, caller: AsHand) -> Response:
+    engine = engine_of(request)
+    names = [
+        queue_name(shop, kind.name)
+        for shop in shop_of(engine, caller, None)
+        for kind in engine.kinds[shop].values()
+        if not kind.has_handler
+    ]
+    states = await engine.database.read(lambda connection: queue_states(connection, names))
+    lines = [each for each in states if _may_do(caller, each.name)]
+    stations = [
+        {
+            "shop": shop,
+            "kind": kind,
+            "title": in_words(kind),
+            "lines": [_line(each) for each in lines if each.name.partition("@")[0] == name],
+        }
+        for name in names
+        for shop, _, kind in [name.partition("/")]
+    ]
+    return site_of(request).page(request, "stations.html", stations=stations, most_counted=MOST_COUNTED)
+
+
+def _line(state: QueueState) -> dict[str, Any]:
+    base, _, region = state.name.partition("@")
+    return {"region": region, "pending": state.pending, "address": f"/station/{base}{query_of(region)}"}
+
+
+def _may_do(caller: Caller, queue: str) -> bool:
+    region = queue.partition("@")[2]
+    return not region or caller.region in (None, region)
+
+
+# One station
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """waiting: the first in line. mine: what the person has, and what was his and he has not been seen to know that it
+    is not. done: what he did lately, the latest first."""
+
+    waiting: Sequence[Card]
+    count: int
+    mine: Sequence[Card]
+    done: Sequence[Card]
+    regions: Sequence[str]
+    pause: Pause | None
+
+
+def _look(connection: ReadConnection, station: Station, taken: Sequence[Taken], *, now: int) -> View:
+    line = read_line(connection, station.queues, most=MOST_SHOWN)
+    mine = {each.place: card_of(each, "running") for each in read_held(connection, station.worker, station.queues)}
+    found = read_tasks(connection, [each.place for each in taken])
+    remembered = {}
+    for each in taken:
+        if (task := found.get(each.place)) is not None and station.does(task):
+            state = state_of(task, worker=station.worker, is_done=each.is_done)
+            if state is not None:
+                remembered[each.place] = card_of(task, state, words=_words_of(connection, task, state))
+    cards = list({**remembered, **mine}.values())
+    return View(
+        waiting=[card_of(each, "pending") for each in line.first],
+        count=line.count,
+        mine=[card for card in cards if card.state != "completed"],
+        done=[card for card in reversed(cards) if card.state == "completed"],
+        regions=regions_waiting(connection, station.name),
+        pause=read_pause(connection, station.name, now=now),
+    )
+
+
+def _words_of(connection: ReadConnection, task: StationTask, state: State) -> str:
+    return words_of(state, task, lost_at=lost_at(connection, task.place) if state == "lost" else None)
+
+
+async def _show(
+    request: Request, station: Station, *, taken: Sequence[Taken] | None = None, said: str = "", code: int = 200
+) -> Response:
+    engine = engine_of(request)
+    known, now = taken_by(request, station.worker) if taken is None else taken, engine.now()
+    view = await engine.database.read(lambda connection: _look(connection, station, known, now=now))
+    return site_of(request).page(
+        request,
+        "station.html",
+        code=code,
+        station=station,
+        view=view,
+        said=said,
+        beat_seconds=beat_seconds_of(request),
+        form_id=uuid4().hex,
+        most_counted=MOST_COUNTED,
+    )
+
+
+def beat_seconds_of(request: Request) -> int:
+    """How often the page beats: as a worker is told to."""
+    seconds: int = request.app.state.settings.heartbeat_seconds
+    return seconds
+
+
+@router.get("/station/{shop}/{kind}")
+async def show_station(request: Request, caller: AsHand, shop: str, kind: str, region: RegionFilter = None) -> Response:
+    return await _show(request, Station(engine_of(request), caller, shop, kind, region))
+
+
+class AtStation(Form):
+    """verb: take the next task, or have seen what became of `task`. request: of the page that it was sent from; sent
+    twice, it takes once."""
+
+    verb: Literal["take", "seen"] = "take"
+    request: UUID | None = None
+    task: Annotated[str, Field(max_length=40)] = ""
+
+
+@router.form("/station/{shop}/{kind}", AtStation, summary="Take the next task")
+async def take(request: Request, caller: AsHand, shop: str, kind: str, region: RegionFilter = None) -> Response:
+    station = Station(engine_of(request), caller, shop, kind, region)
+    form = await form_of(request, AtStation)
+    taken = taken_by(request, station.worker)
+    if form.verb == "seen":
+        return _back_to(request, station, without(taken, read_task_id(form.task)))
+    claimed = await verbs.claim_until(
+        request,
+        caller,
+        station.claim(form.request),
+        most=1,
+        request=None if form.request is None else str(form.request),
+        wait_seconds=0,
+        until=(),
+    )
+    if not claimed:
+        return await _show(request, station, said=NOTHING_TAKEN, code=409)
+    for each in claimed:
+        place = each.operation_id, each.task.position
+        taken = [*without(taken, place), Taken(place)]
+    return _back_to(request, station, taken)
+
+
+def without(taken: Sequence[Taken], place: Place) -> list[Taken]:
+    return [each for each in taken if each.place != place]
+
+
+def _back_to(request: Request, station: Station, taken: Sequence[Taken]) -> Response:
+    answer = see_other(station.address)
+    remember_taken(answer, request, station.worker, taken)
+    return answer
+
+
+class Finish(Form):
+    """note: what the next ones should know, stored as the result. reason: why it cannot be done."""
+
+    verb: Literal["beat", "done", "hand-back", "fail", "fail-for-good"]
+    token: verbs.Token
+    note: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+    reason: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+
+
+@router.form("/station/{id}", Finish, summary="Go on with, finish or give up a task that was taken")
+async def finish(request: Request, caller: AsHand, id: str, region: RegionFilter = None) -> Response:
+    engine, place = engine_of(request), read_task_id(id)
+    found = await _find(engine, caller, place)
+    form = await form_of(request, Finish)
+    station = Station(engine, caller, found.shop, found.task.kind, region)
+    taken = without(taken_by(request, station.worker), place)
+    try:
+        await _do(request, caller, id, form)
+    except StaleToken:
+        return await _refuse(request, station, place, form)
+    if form.verb in ("beat", "done"):
+        taken.append(Taken(place, is_done=form.verb == "done"))
+    return _back_to(request, station, taken)
+
+
+async def _find(engine: Engine, caller: Caller, place: Place) -> StationTask:
+    """Raises NotFound."""
+    found = (await engine.database.read(lambda connection: read_tasks(connection, [place]))).get(place)
+    if found is None or not caller.may_enter(found.shop):
+        raise NotFound("task", show_task_id(*place))
+    return found
+
+
+async def _do(request: Request, caller: Caller, id: str, form: Finish) -> None:
+    """Raises StaleToken."""
+    note, reason = form.note.strip(), form.reason.strip()
+    match form.verb:
+        case "beat":
+            await verbs.do_heartbeat(request, caller, id, verbs.TokenBody(token=form.token))
+        case "done":
+            result = {"note": note} if note else None
+            await verbs.do_complete(request, caller, id, verbs.CompleteBody(token=form.token, result=result))
+        case "hand-back":
+            await verbs.do_hand_back(request, caller, id, verbs.TokenBody(token=form.token))
+        case "fail" | "fail-for-good":
+            if not reason:
+                raise Invalid("Say why it cannot be done: others must know. You still have it.", field="form.reason")
+            is_final = form.verb == "fail-for-good"
+            await verbs.do_fail(request, caller, id, verbs.FailBody(token=form.token, error=reason, final=is_final))
+
+
+async def _refuse(request: Request, station: Station, place: Place, form: Finish) -> Response:
+    """The claim has ended: what happened, what was kept, what to do now."""
+
+    def look(connection: ReadConnection) -> Card:
+        task = read_tasks(connection, [place])[place]
+        state = state_of(task, worker=station.worker, is_done=False)
+        if state in (None, "running", "completed"):
+            state = "lost"
+        return card_of(task, state, words=_words_of(connection, task, state))
+
+    card = await engine_of(request).database.read(look)
+    return site_of(request).page(
+        request, "station_refused.html", code=409, station=station, card=card, written=form.note or form.reason
+    )
+
+
+# What happens, told to the page
+
+
+@router.get(
+    "/station/{shop}/{kind}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    summary="Follow what happens at a station by server-sent events",
+)
+async def follow_events(request: Request, caller: AsHand, shop: str, kind: str, after: After = 0) -> Response:
+    station, engine = Station(engine_of(request), caller, shop, kind, None), engine_of(request)
+    return await event_stream(
+        request, engine.feed, after=after, operation_id=None, shop=station.shop, audience=Audience.STAFF
+    )
+
+
+@router.websocket("/station/{shop}/{kind}/live")
+async def follow_live(websocket: WebSocket, caller: AsHand, shop: str, kind: str, after: After = 0) -> None:
+    station, engine = Station(engine_of(websocket), caller, shop, kind, None), engine_of(websocket)
+    await stream_to(websocket, engine.feed, after=after, operation_id=None, shop=station.shop, audience=Audience.STAFF)
