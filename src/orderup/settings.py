@@ -161,6 +161,8 @@ class Settings(BaseModel):
     """Seconds that a claim lasts without a heartbeat: at least twice HEARTBEAT_SECONDS."""
     heartbeat_seconds: Annotated[int, Field(ge=1, le=43_200)] = 10
     """Seconds between two heartbeats of a worker."""
+    station_lease_seconds: Annotated[int, Field(ge=2, le=86_400)] = 600
+    """Seconds that a claim lasts that a person made at a station, once its page is closed or its tablet asleep."""
     rfa_expiry_hours: Annotated[float, Field(gt=0, le=8760)] = 24
     """Hours until a request for approval that nobody answers expires."""
 
@@ -259,6 +261,10 @@ class Settings(BaseModel):
     @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def station_lease(self) -> timedelta:
+        return timedelta(seconds=self.station_lease_seconds)
 
     @property
     def heartbeat(self) -> timedelta:

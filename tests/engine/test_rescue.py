@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from orderup.db.tables import workers
+from orderup.engine.claim import claim_now
 from orderup.engine.lease import beat_executor, heartbeat
 from orderup.engine.rescue import LOOK_EVERY_SECONDS, MOST_SECONDS_A_LOOK, ORPHANS_EVERY_SECONDS, Rescuer
 from orderup.engine.steer import pause_operation
@@ -19,6 +20,7 @@ from orderup.model.kind import Kind
 from orderup.model.operation import OperationStatus
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.task import TaskStatus
+from orderup.model.times import as_micros
 from orderup.model.work import MOST_LOSSES
 from orderup.settings import LogFormat, Settings
 from orderup.web.logs import configure_logs
@@ -61,6 +63,23 @@ async def test_a_claim_that_did_not_move_for_its_whole_lease_is_ended(
     assert (task.status, task.token, task.worker, task.losses) == (TaskStatus.PENDING, None, None, 1)
     async with kitchen.refused(StaleToken, order):
         await kitchen.complete(claimed)
+
+
+async def test_a_claim_with_a_lease_of_its_own_is_ended_after_that_and_the_next_one_after_its_kinds(
+    kitchen: Kitchen, time: Time, rescuer: Rescuer
+) -> None:
+    order = await kitchen.place(CHAIN)
+    [long] = (await claim_now(kitchen.engine, ["diner/dough"], worker="ann", most=1, lease=3 * LEASE)).claimed
+    assert (await kitchen.task(order, "dough")).lease_until == NOON + as_micros(3 * LEASE)
+    assert await look_on(rescuer, time, 2 * LEASE) == 0
+    beat = await heartbeat(kitchen.engine, *place_of(long), token=token_of(long))
+    assert beat.lease_seconds == 90.0
+    assert (await kitchen.task(order, "dough")).lease_until == as_micros(5 * LEASE) + NOON
+    assert await look_on(rescuer, time, 3 * LEASE - SECOND) == 0
+    assert await look_on(rescuer, time, SECOND) == 1
+    [usual] = (await claim_now(kitchen.engine, ["diner/dough"], worker="bob", most=1)).claimed
+    assert (await heartbeat(kitchen.engine, *place_of(usual), token=token_of(usual))).lease_seconds == 30.0
+    assert await look_on(rescuer, time, LEASE) == 1
 
 
 async def test_a_lost_claim_is_told_to_the_customer_and_rings_for_the_next_worker(

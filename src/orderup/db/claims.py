@@ -32,7 +32,7 @@ where t.worker = ? and t.lease_until is not null and t.request = ? and t.status 
 """
 START = """
 update tasks set status = 'running', attempt = ?, token = ?, worker = ?, lease_until = ?, due_at = null,
- started_at = ?, request = ? where operation_id = ? and position = ?
+ started_at = ?, request = ?, claim_lease_us = ? where operation_id = ? and position = ?
 """
 RAISE_VERSION = "update operations set version = version + 1, started_at = coalesce(started_at, ?) where id = ?"
 INPUTS = "select name, result from tasks where operation_id = ? and position in ({})"
@@ -120,13 +120,14 @@ class SqliteClaims:
 
     def _start(self, row: Sequence[Any], ask: Ask) -> Claimed:
         task = read_task(row[:-2])
+        lease_us = ask.lease_us or task.lease_us
         started = replace(
             task,
             status=TaskStatus.RUNNING,
             attempt=task.attempt + 1,
             token=uuid4().hex,
             worker=ask.worker,
-            lease_until=None if ask.own_lease else ask.now + task.lease_us,
+            lease_until=None if ask.own_lease else ask.now + lease_us,
             due_at=None,
             started_at=ask.now,
             request=ask.request,
@@ -148,7 +149,7 @@ class SqliteClaims:
             version = versions[each.operation_id] = versions.get(each.operation_id, each.version) + 1
             claimed[index] = replace(each, version=version)
             events.append(started_event(each, version, ask.now))
-        self.driver.executemany(START, [_start_row(each) for each in claimed])
+        self.driver.executemany(START, [_start_row(each, ask) for each in claimed])
         self.driver.executemany(RAISE_VERSION, [(ask.now, each.operation_id) for each in claimed])
         self.events.insert(events)
         permits = [
@@ -169,9 +170,9 @@ def started_event(claimed: Claimed, n: int, now: int) -> Event:
     return Event(claimed.operation_id, n, now, "task.started", claimed.shop, *place, message, audience)
 
 
-def _start_row(claimed: Claimed) -> tuple[Any, ...]:
+def _start_row(claimed: Claimed, ask: Ask) -> tuple[Any, ...]:
     task = claimed.task
-    claim = (task.attempt, task.token, task.worker, task.lease_until, task.started_at, task.request)
+    claim = (task.attempt, task.token, task.worker, task.lease_until, task.started_at, task.request, ask.lease_us)
     return (*claim, claimed.operation_id, task.position)
 
 

@@ -109,7 +109,8 @@ Refusal = KeyTaken | GateClosed
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A wish for tasks. `own_lease`: held under the worker's own lease, else each under a lease of its kind's length.
+    """A wish for tasks. `own_lease`: held under the worker's own lease, else each under a lease of its own, which is as
+    long as its task says unless `lease_us` says otherwise.
     `limits`: the kinds of those of `queues` that have limits, by the queue's name without region."""
 
     worker: str
@@ -119,6 +120,7 @@ class Ask(msgspec.Struct, frozen=True):
     own_lease: bool
     request: str | None = None
     limits: Mapping[str, Kind] = msgspec.field(default_factory=dict)
+    lease_us: int | None = None
     asked: float = msgspec.field(default_factory=time.monotonic)
 
     def at_last(self) -> "Ask":

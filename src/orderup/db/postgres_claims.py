@@ -78,8 +78,8 @@ with q as (
  where o.id = n.operation_id
 ), t as (
  update tasks t set status = 'running', attempt = t.attempt + 1, token = $6::text || '-' || n.place, worker = $7::text,
-  lease_until = case when $8::boolean then null else $5 + t.lease_us end, due_at = null, started_at = $5,
-  request = $9::text
+  lease_until = case when $8::boolean then null else $5 + coalesce($12::bigint, t.lease_us) end,
+  due_at = null, started_at = $5, request = $9::text, claim_lease_us = $12::bigint
  from n where t.operation_id = n.operation_id and t.position = n.position
  returning {quoted(TASK_COLUMNS, of="t")}, n.place, n.shop, n.version + n.step as version
 ), e as (
@@ -239,7 +239,7 @@ class PostgresClaims:
         bases = [queue_of(name) for name in ask.queues]
         most = [allowed.get(base, NO_LIMIT) for base in bases]
         queues = (list(ask.queues), bases, most)
-        how = (token, ask.worker, ask.own_lease, ask.request, list(ask.limits), self._tag())
+        how = (token, ask.worker, ask.own_lease, ask.request, list(ask.limits), self._tag(), ask.lease_us)
         rows = await session.fetch(CLAIM, *queues, ask.most, ask.now, *how)
         seen, paused_until = rows[0][:2]
         claimed = [read_claimed(row[3:]) for row in rows if row[3] is not None]

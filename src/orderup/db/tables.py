@@ -99,6 +99,8 @@ tasks = Table(
     Column("memo", Text),
     Column("answered", Text),
     Column("request", Text),
+    # of the last claim; null: lease_us. Only claims write it, and only what judges or extends leases reads it
+    Column("claim_lease_us", BigInteger),
     _is_known(TaskStatus),
     CheckConstraint("(token is not null) = (status = 'running')", name="token_when_running"),
     _finished_when_final(),

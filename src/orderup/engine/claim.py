@@ -18,6 +18,7 @@ from orderup.engine.engine import Engine
 from orderup.engine.hand_back import hand_back_all
 from orderup.errors import Unavailable
 from orderup.model.task import queue_name
+from orderup.model.times import as_micros
 
 # Served at the same time, when work comes for many who wait: they share a commit.
 MOST_AT_ONCE = 32
@@ -37,9 +38,12 @@ async def claim_now(
     most: int,
     own_lease: bool = False,
     request: str | None = None,
+    lease: timedelta | None = None,
 ) -> Claims:
-    """The first tasks of those queues, possibly none. Raises Unavailable."""
-    ask = Ask(worker, queues, most, engine.now(), own_lease, request, engine.limits_of(queues))
+    """The first tasks of those queues, possibly none. `lease`: how long these claims live without a heartbeat; None: as
+    long as their tasks say. Raises Unavailable."""
+    lease_us = None if lease is None else as_micros(lease)
+    ask = Ask(worker, queues, most, engine.now(), own_lease, request, engine.limits_of(queues), lease_us)
     began = time.perf_counter()
     claims = await engine.database.claim(ask)
     engine.observe_claim(time.perf_counter() - began)
@@ -50,10 +54,10 @@ async def claim_now(
 class _Asking:
     """One worker's wish, waiting."""
 
-    __slots__ = ("answer", "most", "request", "worker")
+    __slots__ = ("answer", "lease", "most", "request", "worker")
 
-    def __init__(self, worker: str, most: int, request: str | None) -> None:
-        self.worker, self.most, self.request = worker, most, request
+    def __init__(self, worker: str, most: int, request: str | None, lease: timedelta | None) -> None:
+        self.worker, self.most, self.request, self.lease = worker, most, request, lease
         self.answer: asyncio.Future[Sequence[Claimed]] = asyncio.get_running_loop().create_future()
 
 
@@ -121,7 +125,14 @@ class _Counter:
         return wait
 
     async def _ask(self, asking: _Asking) -> Claims:
-        return await claim_now(self.engine, self.queues, worker=asking.worker, most=asking.most, request=asking.request)
+        return await claim_now(
+            self.engine,
+            self.queues,
+            worker=asking.worker,
+            most=asking.most,
+            request=asking.request,
+            lease=asking.lease,
+        )
 
 
 class _Turn:
@@ -159,15 +170,23 @@ class ClaimDesk:
             turn.is_over.set()
 
     async def claim(
-        self, queues: Sequence[str], *, worker: str, most: int, wait_seconds: float, request: str | None = None
+        self,
+        queues: Sequence[str],
+        *,
+        worker: str,
+        most: int,
+        wait_seconds: float,
+        request: str | None = None,
+        lease: timedelta | None = None,
     ) -> Sequence[Claimed]:
-        """The first tasks of those queues; waits up to so many seconds for one to come. Raises Unavailable."""
+        """The first tasks of those queues; waits up to so many seconds for one to come. `lease`: as of `claim_now`.
+        Raises Unavailable."""
         if self._is_closed:
             raise Unavailable("The server stops. Ask again.", retry_after=timedelta(seconds=1))
         if wait_seconds <= 0:
-            claims = await claim_now(self.engine, queues, worker=worker, most=most, request=request)
+            claims = await claim_now(self.engine, queues, worker=worker, most=most, request=request, lease=lease)
             return claims.claimed
-        asking = _Asking(worker, most, request)
+        asking = _Asking(worker, most, request, lease)
         counter = self._line_up(tuple(sorted(queues)), asking)
         try:
             async with asyncio.timeout(wait_seconds):

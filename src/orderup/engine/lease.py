@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, func, select, update
 
 from orderup.db.database import ReadConnection, WriteConnection
 from orderup.db.tables import operations, tasks, workers
@@ -21,6 +21,8 @@ from orderup.model.ids import show_task_id
 from orderup.model.operation import OperationStatus
 from orderup.model.times import as_micros
 
+# For how long a remote worker's claim lives without a heartbeat.
+lease_of_claim = func.coalesce(tasks.c.claim_lease_us, tasks.c.lease_us)
 NOTE_EVERY_SECONDS = 1.0
 MOST_NOTED = 10_000
 
@@ -41,13 +43,13 @@ async def heartbeat(engine: Engine, operation_id: int, position: int, *, token: 
         extended = connection.execute(
             update(tasks)
             .where(here, tasks.c.token == token, tasks.c.lease_until.is_not(None))
-            .values(lease_until=engine.now() + tasks.c.lease_us)
+            .values(lease_until=engine.now() + lease_of_claim)
         )
         row = connection.execute(
             select(
                 tasks.c.status,
                 tasks.c.worker,
-                tasks.c.lease_us,
+                lease_of_claim.label("lease_us"),
                 operations.c.status.label("operation_status"),
                 operations.c.shop,
             )

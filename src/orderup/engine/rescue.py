@@ -17,7 +17,7 @@ from sqlalchemy import delete, select
 from orderup.db.database import ReadConnection, WriteConnection
 from orderup.db.tables import tasks, workers
 from orderup.engine.engine import Engine
-from orderup.engine.lease import forget_executor, held_by, held_by_nobody, is_known_dead
+from orderup.engine.lease import forget_executor, held_by, held_by_nobody, is_known_dead, lease_of_claim
 from orderup.errors import NotFound, StaleToken
 from orderup.model import work
 from orderup.model.ids import show_id, show_task_id
@@ -116,7 +116,7 @@ class Rescuer:
 def _leases(connection: ReadConnection) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """Claims under leases of their own, and executors."""
     claims = (
-        select(tasks.c.operation_id, tasks.c.position, tasks.c.token, tasks.c.lease_until, tasks.c.lease_us)
+        select(tasks.c.operation_id, tasks.c.position, tasks.c.token, tasks.c.lease_until, lease_of_claim)
         .where(tasks.c.lease_until.is_not(None))
         .limit(MOST_A_LOOK)
     )

@@ -123,15 +123,17 @@ async def claim_until(
     most: int,
     request: str | None,
     wait_seconds: float,
-    until: Sequence[Callable[[], Coroutine[Any, Any, object]]],
+    until: Sequence[Callable[[], Coroutine[Any, Any, object]]] = (),
+    lease: timedelta | None = None,
 ) -> list[Claimed]:
-    """Wait for tasks, but no longer than the first of `until` takes. Raises Forbidden, Invalid, Unavailable."""
+    """Wait for tasks, but no longer than the first of `until` takes. `lease`: as of `claim_now`. Raises Forbidden,
+    Invalid, Unavailable."""
     engine = engine_of(connection)
     queues = queues_of(engine, caller, body)
     _note_worker(connection, caller, body)
     claiming = asyncio.create_task(
         claim_desk_of(connection).claim(
-            queues, worker=body.worker, most=most, wait_seconds=wait_seconds, request=request
+            queues, worker=body.worker, most=most, wait_seconds=wait_seconds, request=request, lease=lease
         ),
         name=f"claim of {body.worker}",
     )

@@ -7,12 +7,14 @@ lease and a token. His page beats for him as long as it is open.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from fastapi import Query, Request, WebSocket
 from pydantic import Field
+from starlette.requests import HTTPConnection
 from starlette.responses import Response, StreamingResponse
 
 from orderup.db.busy import MOST_COUNTED, QueueState, queue_states
@@ -36,7 +38,7 @@ from orderup.model.task import queue_name, queue_of
 from orderup.web import work_verbs as verbs
 from orderup.web.auth import requires
 from orderup.web.live import After, event_stream, stream_to
-from orderup.web.orders import engine_of
+from orderup.web.orders import engine_of, settings_of
 from orderup.web.pages.handwork import Card, State, card_of, in_words, state_of, words_of
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
@@ -46,6 +48,8 @@ from orderup.web.tokens import Caller, Role
 
 MOST_SHOWN = 12
 LONGEST_NOTE = 2_000
+# As often does a page beat, so that one that gets lost does no harm.
+BEATS_A_LEASE = 4
 # A worker's name has 100 characters.
 LONGEST_SUBJECT = 90
 AsHand = Annotated[Caller, requires(Role.STAFF, Role.WORKER)]
@@ -62,13 +66,18 @@ router = PageRouter()
 class Station:
     """One kind of one shop, where a person of one region does it. queues: those that he takes from."""
 
-    def __init__(self, engine: Engine, caller: Caller, shop: str, kind: str, region: str | None) -> None:
+    def __init__(
+        self, connection: HTTPConnection, caller: Caller, shop: str, kind: str, region: str | None = None
+    ) -> None:
         """Raises NotFound, Forbidden."""
+        engine = engine_of(connection)
         known = engine.kinds.get(shop, {}).get(kind)
         if known is None or known.has_handler or not caller.may_enter(shop):
             raise NotFound("station", f"{shop}/{kind}"[:200])
         self.shop, self.kind, self.worker = shop, kind, worker_of(caller)
         self.name, self.region = queue_name(shop, kind), region or caller.region
+        # a tablet that falls asleep is no worker that died: the longer of the two
+        self.lease = max(settings_of(connection).station_lease, known.lease or engine.limits.lease)
         self.queues = verbs.queues_of(engine, caller, self.claim())
 
     def claim(self, request: UUID | None = None) -> verbs.ClaimBody:
@@ -197,21 +206,15 @@ async def _show(
         station=station,
         view=view,
         said=said,
-        beat_seconds=beat_seconds_of(request),
+        beat_seconds=max(1, station.lease // (BEATS_A_LEASE * timedelta(seconds=1))),
         form_id=uuid4().hex,
         most_counted=MOST_COUNTED,
     )
 
 
-def beat_seconds_of(request: Request) -> int:
-    """How often the page beats: as a worker is told to."""
-    seconds: int = request.app.state.settings.heartbeat_seconds
-    return seconds
-
-
 @router.get("/station/{shop}/{kind}")
 async def show_station(request: Request, caller: AsHand, shop: str, kind: str, region: RegionFilter = None) -> Response:
-    return await _show(request, Station(engine_of(request), caller, shop, kind, region))
+    return await _show(request, Station(request, caller, shop, kind, region))
 
 
 class AtStation(Form):
@@ -225,7 +228,7 @@ class AtStation(Form):
 
 @router.form("/station/{shop}/{kind}", AtStation, summary="Take the next task")
 async def take(request: Request, caller: AsHand, shop: str, kind: str, region: RegionFilter = None) -> Response:
-    station = Station(engine_of(request), caller, shop, kind, region)
+    station = Station(request, caller, shop, kind, region)
     form = await form_of(request, AtStation)
     taken = taken_by(request, station.worker)
     if form.verb == "seen":
@@ -237,7 +240,7 @@ async def take(request: Request, caller: AsHand, shop: str, kind: str, region: R
         most=1,
         request=None if form.request is None else str(form.request),
         wait_seconds=0,
-        until=(),
+        lease=station.lease,
     )
     if not claimed:
         return await _show(request, station, said=NOTHING_TAKEN, code=409)
@@ -271,7 +274,7 @@ async def finish(request: Request, caller: AsHand, id: str, region: RegionFilter
     engine, place = engine_of(request), read_task_id(id)
     found = await _find(engine, caller, place)
     form = await form_of(request, Finish)
-    station = Station(engine, caller, found.shop, found.task.kind, region)
+    station = Station(request, caller, found.shop, found.task.kind, region)
     taken = without(taken_by(request, station.worker), place)
     try:
         await _do(request, caller, id, form)
@@ -334,7 +337,7 @@ async def _refuse(request: Request, station: Station, place: Place, form: Finish
     summary="Follow what happens at a station by server-sent events",
 )
 async def follow_events(request: Request, caller: AsHand, shop: str, kind: str, after: After = 0) -> Response:
-    station, engine = Station(engine_of(request), caller, shop, kind, None), engine_of(request)
+    station, engine = Station(request, caller, shop, kind), engine_of(request)
     return await event_stream(
         request, engine.feed, after=after, operation_id=None, shop=station.shop, audience=Audience.STAFF
     )
@@ -342,5 +345,5 @@ async def follow_events(request: Request, caller: AsHand, shop: str, kind: str, 
 
 @router.websocket("/station/{shop}/{kind}/live")
 async def follow_live(websocket: WebSocket, caller: AsHand, shop: str, kind: str, after: After = 0) -> None:
-    station, engine = Station(engine_of(websocket), caller, shop, kind, None), engine_of(websocket)
+    station, engine = Station(websocket, caller, shop, kind), engine_of(websocket)
     await stream_to(websocket, engine.feed, after=after, operation_id=None, shop=station.shop, audience=Audience.STAFF)
