@@ -15,7 +15,7 @@ from orderup.model.operation import Draft, Operation, OperationStatus
 from orderup.model.placing import place
 from orderup.model.task import TaskStatus
 from orderup.shops.pizza import shop
-from orderup.shops.pizza.expected import Pace, expected_delivery, quantile, read_pace
+from orderup.shops.pizza.expected import Pace, expected_delivery, quantile, read_pace, reason_for_more
 from orderup.shops.pizza.plan import example
 
 NOW = 1_700_000_000_000_000
@@ -92,6 +92,28 @@ def test_nobody_at_work_is_taken_for_one_who_will_come() -> None:
 def test_a_history_that_lacks_a_step_is_filled_up_from_the_plan() -> None:
     took = {step: seconds for step, seconds in EVEN.items() if step != "bake_pizza"}
     assert seconds_until(approved(), Pace([took], {}, 1)) == (300 + 9 * 60, 300 + 9 * 60)
+
+
+@pytest.mark.parametrize(
+    ("operation", "pace", "minutes", "reason"),
+    [
+        (placed(), Pace([EVEN], {}, 1), 0.9, None),
+        (placed(), Pace([EVEN], {}, 1), 1.1, "the approval takes longer than usual"),
+        (approved(), Pace([EVEN], {}, 2), 30, None),
+        (baking(), Pace([EVEN], {}, 1), 1.6, None),
+        (baking(), Pace([EVEN], {}, 1), 1.7, "baking pizza takes longer than usual"),
+        (baking(), NO_HISTORY, 13, None),
+        (baking(), NO_HISTORY, 14, "baking pizza takes longer than usual"),
+        (approved(), Pace([EVEN], {"make_dough": 1}, 2), 0, None),
+        (approved(), Pace([EVEN], {"make_dough": 1}, 1), 0, "1 order is before yours"),
+        (approved(), Pace([EVEN], {"make_dough": 2, "deliver_pizza": 1200}, 3), 0, "1,200 orders are before yours"),
+        (approved(), Pace([EVEN], {}, 0), 0, "nobody in your region is at work at the moment"),
+    ],
+)
+def test_a_customer_is_told_why_it_takes_longer(
+    operation: Operation, pace: Pace, minutes: float, reason: str | None
+) -> None:
+    assert reason_for_more(operation, pace, now=NOW + round(minutes * MINUTE)) == reason
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,28 @@ def expected_delivery(operation: Operation, pace: Pace, *, now: int) -> tuple[in
     return now + round(median * 1e6), now + round(most * 1e6)
 
 
+def reason_for_more(operation: Operation, pace: Pace, *, now: int) -> str | None:
+    """Why it is expected later than a pizza usually is, in words for the customer; None if it is not."""
+    usual = _usual_seconds(operation)
+    took = pace.took or [{step: seconds * USUAL_SPREAD for step, seconds in usual.items()}]
+
+    def is_slow(step: str, since: int | None) -> bool:
+        own = sorted(each[step] for each in took if step in each)
+        return since is not None and bool(own) and (now - since) / 1e6 > quantile(own, NINETY_PERCENT)
+
+    if operation.status is OperationStatus.PENDING and is_slow(APPROVAL, operation.placed_at):
+        return "the approval takes longer than usual"
+    for task in operation.tasks:
+        if task.status is TaskStatus.RUNNING and is_slow(task.name, task.started_at):
+            return f"{(task.says or task.name).lower()} takes longer than usual"
+    ahead = max((pace.ahead.get(task.name, 0) for task in operation.tasks if _still_queues(task)), default=0)
+    if ahead >= pace.workers > 0:
+        return "1 order is before yours" if ahead == 1 else f"{ahead:,} orders are before yours"
+    if pace.workers == 0 and any(task.status is TaskStatus.PENDING for task in operation.tasks):
+        return "nobody in your region is at work at the moment"
+    return None
+
+
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The smallest of these that so large a share of them does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from starlette.responses import Response
 
 from orderup.model.operation import Operation
-from orderup.shops.pizza.expected import expected_delivery, read_pace
+from orderup.shops.pizza.expected import expected_delivery, read_pace, reason_for_more
 from orderup.shops.pizza.front import PATH, PizzaBody, Wanted, check_cancel, front, place_pizza
 from orderup.shops.pizza.plan import TIERS, shop
 from orderup.shops.pizza.tables import read_order
@@ -76,13 +76,14 @@ async def order(request: Request, caller: AsAnyone) -> Response:
 async def describe(request: Request, operation: Operation, tracker: Tracker) -> Tracker:
     engine = engine_of(request)
     row: Mapping[str, Any] = await engine.database.read(lambda connection: read_order(connection, operation.id))
-    expected = None
+    expected = moved = None
     if not operation.status.is_final:
         now = engine.now()
         pace = await engine.database.read(lambda connection: read_pace(connection, operation, now=now))
         expected = expected_delivery(operation, pace, now=now)
+        moved = reason_for_more(operation, pace, now=now) if expected else None
     title = row["name"] or "Your pizza"
-    return replace(tracker, title=f"{title} ({row['tier']})", expected=expected)
+    return replace(tracker, title=f"{title} ({row['tier']})", expected=expected, moved=tracker.moved or moved)
 
 
 front.include_router(pages)

@@ -3,7 +3,7 @@
 Told by its events alone, so that the picture is what the log says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
@@ -14,7 +14,7 @@ from orderup.model.event import Event
 from orderup.model.operation import Operation
 from orderup.web.pages.words import show_seconds
 
-WIDTH, LABELS, ROW, TOP = 900, 170, 30, 26
+WIDTH, LABELS, ROW, TOP, BOTTOM = 900, 230, 30, 26, 22
 # Idle time longer than this share of the busy time is drawn as a fold.
 FOLD_SHARE, FOLD_WIDTH = 0.25, 56
 ENDS: Mapping[str, str] = {
@@ -26,7 +26,16 @@ ENDS: Mapping[str, str] = {
     "task.waiting": "done",
     "task.handed_back": "done",
 }
-WORDS: Mapping[str, str] = {"run": "being done", "done": "done", "failed": "failed", "wait": "waited"}
+WORDS: Mapping[str, str] = {"run": "being done", "done": "done", "failed": "failed or lost", "wait": "waits"}
+LONGEST_NAME = 22
+# Told apart by these too, not by colour alone.
+PATTERNS = (
+    '<defs><pattern id="failed" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="failed" width="6" height="6"/><rect class="gap" width="2" height="6"/></pattern>'
+    '<pattern id="run" width="8" height="8" patternUnits="userSpaceOnUse">'
+    '<rect class="run" width="8" height="8"/><circle class="gap" cx="4" cy="4" r="1.5"/></pattern></defs>'
+)
+FILLS: Mapping[str, str] = {"failed": ' fill="url(#failed)"', "run": ' fill="url(#run)"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +103,17 @@ class Scale:
 
 
 def draw(operation: Operation, events: Sequence[Event], *, now: int) -> Markup:
-    """An SVG; the page has the same facts as a table."""
+    """An SVG with its legend; the page has the same facts as a table."""
     pieces = pieces_of(operation, events, now=now)
     scale = Scale(pieces)
     names = [*(["approval"] if operation.rfa is not None else []), *(task.name for task in operation.tasks)]
-    height = TOP + ROW * len(names)
+    bottom = TOP + ROW * len(names)
     label = "Timeline; the table below says the same"
-    parts = [f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">']
-    for lane, name in enumerate(names):
-        y = TOP + lane * ROW
-        parts.append(f'<text x="0" y="{y + 16}">{escape(name[:24])}</text>')
-        parts.append(f'<line class="lane" x1="{LABELS}" x2="{WIDTH}" y1="{y + 24}" y2="{y + 24}"/>')
+    parts = [
+        f'<svg class="timeline" viewBox="0 0 {WIDTH} {bottom + BOTTOM}" role="img" aria-label="{label}">{PATTERNS}',
+        *_lanes(names, pieces),
+        *_axis(pieces, y=bottom + 14),
+    ]
     for place, length in scale.folds:
         words = escape(f"{show_seconds(length / 1e6)} idle")
         parts.append(f'<text class="soft" x="{place + FOLD_WIDTH / 2:.1f}" y="14" text-anchor="middle">{words}</text>')
@@ -113,7 +122,48 @@ def draw(operation: Operation, events: Sequence[Event], *, now: int) -> Markup:
         seconds = show_seconds((piece.end - piece.begin) / 1e6)
         title = f"{names[piece.lane]}: {WORDS[piece.kind]}, {seconds}"
         parts.append(
-            f'<rect class={quoteattr(piece.kind)} x="{x:.1f}" y="{TOP + piece.lane * ROW + 3}" '
+            f'<rect class={quoteattr(_class_of(piece.kind))}{FILLS.get(piece.kind, "")} x="{x:.1f}" '
+            f'y="{TOP + piece.lane * ROW + 3}" '
             f'width="{max(end - x, 2):.1f}" height="16" rx="3"><title>{escape(title)}</title></rect>'
         )
-    return Markup("".join([*parts, "</svg>"]))  # noqa: S704  every text in it was escaped
+    return Markup("".join([*parts, "</svg>", *_legend(pieces)]))  # noqa: S704  every text in it was escaped
+
+
+def _class_of(kind: str) -> str:
+    return f"{kind} patterned" if kind in FILLS else kind
+
+
+def _lanes(names: Sequence[str], pieces: Sequence[Piece]) -> Iterator[str]:
+    """Each with its name, and how long was worked on it, or waited for the approval."""
+    for lane, name in enumerate(names):
+        y = TOP + lane * ROW
+        own = [piece for piece in pieces if piece.lane == lane]
+        spent = [piece for piece in own if piece.kind != "wait"] or own
+        yield f'<text x="0" y="{y + 16}">{escape(_short(name))}</text>'
+        if spent:
+            words = show_seconds(sum(piece.end - piece.begin for piece in spent) / 1e6)
+            yield f'<text class="soft" x="{LABELS - 14}" y="{y + 16}" text-anchor="end">{words}</text>'
+        yield f'<line class="lane" x1="{LABELS}" x2="{WIDTH}" y1="{y + 24}" y2="{y + 24}"/>'
+
+
+def _axis(pieces: Sequence[Piece], *, y: int) -> Iterator[str]:
+    if not pieces:
+        return
+    took = max(piece.end for piece in pieces) - min(piece.begin for piece in pieces)
+    yield f'<text class="soft" x="{LABELS}" y="{y}">0 s</text>'
+    yield f'<text class="soft" x="{WIDTH - 20}" y="{y}" text-anchor="end">{show_seconds(took / 1e6)}</text>'
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _legend(pieces: Sequence[Piece]) -> Iterator[str]:
+    """Of the kinds of pieces that there are."""
+    kinds = {piece.kind for piece in pieces}
+    yield '<p class="legend">'
+    for kind in (kind for kind in WORDS if kind in kinds):
+        swatch = f'<rect class="{_class_of(kind)}"{FILLS.get(kind, "")} x="1" y="1" width="18" height="10" rx="2"/>'
+        drawn = f'<svg class="timeline swatch" viewBox="0 0 20 12" aria-hidden="true">{swatch}</svg>'
+        yield f"<span>{drawn}{WORDS[kind]}</span>"
+    yield "</p>"

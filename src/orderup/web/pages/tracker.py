@@ -128,6 +128,8 @@ def _headline(operation: Operation, now: str | None, told: Sequence[Event]) -> s
         if now is not None:
             return now
         return "Approved: waiting for a free hand" if operation.rfa else "Waiting for a free hand"
+    if operation.rfa is not None and operation.rfa.status is RfaStatus.DECLINED:
+        return "Declined"  # the note stands below it
     return told[-1].message if told else operation.status.capitalize()
 
 

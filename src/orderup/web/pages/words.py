@@ -13,15 +13,17 @@ from orderup.model.times import as_datetime, show_time
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def show_moment(micros: int | None) -> Markup:
-    """A point in time: its clock time in UTC until live.js writes it in the reader's own; the rest on hover."""
+def show_moment(micros: int | None, *, seconds: bool = False) -> Markup:
+    """A point in time: its clock time in UTC until live.js writes it in the reader's own; the rest on hover.
+    seconds: to the second."""
     if micros is None:
         return Markup("")
     moment = as_datetime(micros)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+    return Markup('<time datetime="{}"{} title="{}">{}</time>').format(
         moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        Markup(" data-seconds") if seconds else "",
         f"{moment:%Y-%m-%d %H:%M:%S} UTC",
-        f"{moment:%H:%M}",
+        f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}",
     )
 
 

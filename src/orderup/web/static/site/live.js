@@ -153,8 +153,8 @@ function wait() {
 
 // Times, in the reader's own zone
 
-function clock(moment) {
-  return moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+function clock(moment, seconds) {
+  return moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined });
 }
 
 function span(seconds) {
@@ -168,13 +168,13 @@ function span(seconds) {
 function localTimes() {
   for (const element of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);
-    const text = "since" in element.dataset ? span((Date.now() - moment) / 1000) : clock(moment);
+    const text = "since" in element.dataset ? span((Date.now() - moment) / 1000) : clock(moment, "seconds" in element.dataset);
     if (element.textContent !== text) element.textContent = text;
     element.title = `${moment.toLocaleString()} (${element.dateTime})`;
   }
   for (const element of document.querySelectorAll("[data-late]")) {
     const text = Date.now() > new Date(element.dataset.late) ? "late" : "on time";
-    if (element.textContent !== text) element.textContent = text;
+    if (element.textContent !== text) element.textContent = element.dataset.state = text;
   }
 }
 
