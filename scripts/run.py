@@ -26,10 +26,14 @@ STOP_SECONDS = 15
 WELCOME = """
 orderup is running, every shop on SQLite in ./var. Ctrl-C stops it.
 
-  customers   http://localhost:{front}    API: http://localhost:{front}/docs/
-  staff       http://localhost:{back}    API: http://localhost:{back}/docs/
+  1. Order a pizza:         http://localhost:{front}
+  2. Approve it, as staff:  http://localhost:{back}/inbox
+  3. Watch it being made, by simulated workers, on the page that your order opened.
 
-A first pizza, in another terminal:
+  What goes on at the pizzeria: http://localhost:{back}
+  The API: http://localhost:{front}/docs/ and http://localhost:{back}/docs/
+
+The same without a browser, in another terminal:
 
   1. Order it. The answer holds the order's id.
      curl -s http://localhost:{front}/pizza/pizzas -H 'Content-Type: application/json' \\
@@ -38,7 +42,7 @@ A first pizza, in another terminal:
   2. Watch it, putting the id for ID.
      curl -N http://localhost:{front}/pizza/pizzas/ID/events
 
-  3. Approve it, as staff: the simulated workers make and deliver it at once.
+  3. Approve it, as staff.
      curl -s -X POST http://localhost:{back}/api/rfas/ID/approve -H 'Content-Type: application/json' \\
        -d '{{"notes": "Enjoy!"}}'
 """

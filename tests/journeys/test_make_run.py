@@ -25,7 +25,7 @@ def test_a_first_pizza_goes_through_at_once(free_port: Callable[[], int], tmp_pa
     with run:
         try:
             wait_until(
-                lambda: "A first pizza" in (tmp_path / "said").read_text() or run.poll() is not None,
+                lambda: "Order a pizza" in (tmp_path / "said").read_text() or run.poll() is not None,
                 seconds=60,
                 what="the welcome",
             )
