@@ -18,7 +18,6 @@ from orderup.db.today import (
     Spread,
     Today,
     Took,
-    quantile,
     read_today,
     spread,
 )
@@ -152,7 +151,6 @@ async def test_the_queue_whose_first_task_waits_longest_comes_first(kitchen: Kit
 def test_of_ten_the_fifth_and_the_ninth_are_told() -> None:
     assert spread((0, n * 1_000_000) for n in range(10, 0, -1)) == Spread(5.0, 9.0)
     assert spread([(None, 5), (3, None)]) is None
-    assert quantile([7.0], 0.9) == 7.0
 
 
 def test_ids_are_in_the_order_of_time() -> None:

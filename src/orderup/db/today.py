@@ -3,7 +3,6 @@
 All of it is found by indexes and stops at a bound: a year of history makes none of it slower.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from orderup.db.database import ReadConnection
 from orderup.db.tables import operations, rfas, tasks
 from orderup.model.ids import first_operation_id
 from orderup.model.operation import OperationStatus
+from orderup.model.quantile import MEDIAN, NINETY_PERCENT, quantile
 
 HOURS = 24
 HOUR_US = 3_600_000_000
@@ -23,14 +23,15 @@ MOST_IN_AN_HOUR = 2_000
 LAST_ORDERS = 40
 # Of those orders together: one alone may have thousands.
 MOST_TASKS = 4_000
-MEDIAN, NINETY_PERCENT = 0.5, 0.9
 WHOLE, APPROVAL = "whole orders", "approval"
 
 # An id begins with the moment it was made, so each hour is a stretch of the index by shop, status and id.
+_STATUSES = ", ".join(f"('{status}')" for status in OperationStatus)
 _BY_HOUR = text(
-    "with recursive hours(n) as (select 0 union all select n + 1 from hours where n + 1 < :hours) "
-    "select n, (select count(*) from (select 1 from operations where shop = :shop and status = :status"
-    " and id >= :first + n * :step and id < :first + (n + 1) * :step limit :most) counted) from hours"
+    "with recursive hours(n) as (select 0 union all select n + 1 from hours where n + 1 < :hours), "
+    f"statuses(name) as (values {_STATUSES}) "
+    "select name, n, (select count(*) from (select 1 from operations where shop = :shop and status = name"
+    " and id >= :first + n * :step and id < :first + (n + 1) * :step limit :most) counted) from hours, statuses"
 )
 
 
@@ -93,11 +94,10 @@ def placed_by_hour(connection: ReadConnection, *, shops: Sequence[str], now: int
     counts = [dict.fromkeys(map(str, OperationStatus), 0) for _ in range(HOURS)]
     at_least: list[set[str]] = [set() for _ in range(HOURS)]
     for shop in shops:
-        for status in map(str, OperationStatus):
-            for hour, count in connection.rows(_BY_HOUR.bindparams(**bounds, shop=shop, status=status)):
-                counts[hour][status] += count
-                if count == MOST_IN_AN_HOUR:
-                    at_least[hour].add(status)
+        for status, hour, count in connection.rows(_BY_HOUR.bindparams(**bounds, shop=shop)):
+            counts[hour][status] += count
+            if count == MOST_IN_AN_HOUR:
+                at_least[hour].add(status)
     return [Hour(begin + hour * HOUR_US, counts[hour], frozenset(at_least[hour])) for hour in range(HOURS)]
 
 
@@ -137,11 +137,6 @@ def spread(spans: Iterable[tuple[int | None, int | None]]) -> Spread | None:
     if not seconds:
         return None
     return Spread(quantile(seconds, MEDIAN), quantile(seconds, NINETY_PERCENT))
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest of these that so large a share of them does not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def waiting_longest(connection: ReadConnection, *, shops: Sequence[str]) -> list[QueueState]:

@@ -13,9 +13,10 @@ from orderup.model import approval, work
 from orderup.model.ids import OperationId
 from orderup.model.operation import Draft, Operation, OperationStatus
 from orderup.model.placing import place
+from orderup.model.quantile import quantile
 from orderup.model.task import TaskStatus
 from orderup.shops.pizza import shop
-from orderup.shops.pizza.expected import Pace, expected_delivery, quantile, read_pace, reason_for_more
+from orderup.shops.pizza.expected import Pace, expected_delivery, read_pace, reason_for_more
 from orderup.shops.pizza.plan import example
 
 NOW = 1_700_000_000_000_000

@@ -10,7 +10,7 @@ import msgspec
 
 from orderup.cli.simulation.pizza import STATUSES, Order
 from orderup.cli.simulation.stage import Stage
-from orderup.shops.pizza.expected import MEDIAN, NINETY_PERCENT, quantile
+from orderup.model.quantile import MEDIAN, NINETY_PERCENT, quantile
 from orderup.web.tokens import Role
 
 AT_ONCE = 20

@@ -3,7 +3,6 @@
 Looked at are the last finished orders, found by an index: a fixed number of rows, however long the history is.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -12,6 +11,7 @@ from sqlalchemy import func, or_, select, tuple_
 from orderup.db.database import ReadConnection
 from orderup.db.tables import operations, rfas, tasks, workers
 from orderup.model.operation import Operation, OperationStatus
+from orderup.model.quantile import MEDIAN, NINETY_PERCENT, quantile
 from orderup.model.task import Task, TaskStatus
 from orderup.shops.pizza.plan import USUAL_MINUTES
 
@@ -19,7 +19,6 @@ LAST_ORDERS = 40
 MOST_COUNTED = 1_000
 # A worker asks for work at least once a minute.
 HEARD_OF_WITHIN_US = 75_000_000
-MEDIAN, NINETY_PERCENT = 0.5, 0.9
 # Until there is a history: nine of ten are done in half as long again as the plan says.
 USUAL_SPREAD = 1.5
 USUAL_APPROVAL_MINUTES = 5.0
@@ -69,11 +68,6 @@ def reason_for_more(operation: Operation, pace: Pace, *, now: int) -> str | None
     if pace.workers == 0 and any(task.status is TaskStatus.PENDING for task in operation.tasks):
         return "nobody in your region is at work at the moment"
     return None
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest of these that so large a share of them does not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _usual_seconds(operation: Operation) -> dict[str, float]:
