@@ -7,44 +7,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests.journeys.scene import QUICK, Scene
-from tests.services.programs import CHROMIUM_FLAGS
+from tests.journeys.windows import PATIENCE_MS, PHONE, Windows, open_windows
 from tests.serving import ORDERUP, Program, ServerProcess, sqlite_url
-
-PHONE, DESK = {"width": 390, "height": 780}, {"width": 1280, "height": 800}
-PATIENCE_MS = 30_000
-
-
-class Windows:
-    """A browser's windows; `wrong` is what their consoles complain of, but for what a server that is away brings."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.browser, self.wrong = browser, list[str]()
-
-    async def open(self, address: str, *, size: dict[str, int] = DESK, **options: object) -> Page:
-        context: BrowserContext = await self.browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
-        context.set_default_timeout(PATIENCE_MS)
-        page = await context.new_page()
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("console", lambda line: self._note(line.type, line.text))
-        await page.goto(address)
-        return page
-
-    def _note(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning") and "ERR_CONNECTION" not in text and "WebSocket" not in text:
-            self.wrong.append(text)
 
 
 @pytest.fixture
 async def windows(chromium: Path) -> AsyncIterator[Windows]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
-        windows = Windows(browser)
+    async with open_windows(chromium) as windows:
         yield windows
-        await browser.close()
-        assert windows.wrong == []
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from markupsafe import Markup
 
+from orderup.db.busy import MOST_COUNTED
 from orderup.db.station import StationTask
 from orderup.model.ids import show_id, show_task_id
 from orderup.model.operation import OperationStatus
@@ -53,6 +54,16 @@ class Card:
     on_hold: bool = False
     note: str = ""
     words: str = ""
+
+    def age_in_words(self, now: int) -> str:
+        return "late" if self.late_at is not None and self.late_at < now else "on time"
+
+
+def count_in_words(waiting: int) -> str:
+    if waiting == 0:
+        return "nothing waits"
+    more = " or more" if waiting == MOST_COUNTED else ""
+    return f"{waiting:,}{more} wait{'s' if waiting == 1 else ''}"
 
 
 def in_words(name: str) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field
 from starlette.requests import HTTPConnection
 from starlette.responses import Response, StreamingResponse
 
-from orderup.db.busy import MOST_COUNTED, QueueState, queue_states
+from orderup.db.busy import QueueState, queue_states
 from orderup.db.database import ReadConnection
 from orderup.db.station import (
     Pause,
@@ -39,12 +39,12 @@ from orderup.web import work_verbs as verbs
 from orderup.web.auth import requires
 from orderup.web.live import After, event_stream, stream_to
 from orderup.web.orders import engine_of, settings_of
-from orderup.web.pages.handwork import Card, State, card_of, in_words, state_of, words_of
+from orderup.web.pages.handwork import Card, State, card_of, count_in_words, in_words, state_of, words_of
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.pages.taken import Taken, remember_taken, taken_by
 from orderup.web.paging import shop_of
-from orderup.web.tokens import Caller, Role
+from orderup.web.tokens import LOCAL_CALLER, Caller, Role
 
 MOST_SHOWN = 12
 LONGEST_NOTE = 2_000
@@ -76,6 +76,7 @@ class Station:
             raise NotFound("station", f"{shop}/{kind}"[:200])
         self.shop, self.kind, self.worker = shop, kind, worker_of(caller)
         self.name, self.region = queue_name(shop, kind), region or caller.region
+        self.asks_for_name = caller.subject == LOCAL_CALLER.subject and settings_of(connection).secret_key is None
         # a tablet that falls asleep is no worker that died: the longer of the two
         self.lease = max(settings_of(connection).station_lease, known.lease or engine.limits.lease)
         self.queues = verbs.queues_of(engine, caller, self.claim())
@@ -139,12 +140,12 @@ async def show_stations(request: Request, caller: AsHand) -> Response:
         for name in names
         for shop, _, kind in [name.partition("/")]
     ]
-    return site_of(request).page(request, "stations.html", stations=stations, most_counted=MOST_COUNTED)
+    return site_of(request).page(request, "stations.html", stations=stations)
 
 
 def _line(state: QueueState) -> dict[str, Any]:
     base, _, region = state.name.partition("@")
-    return {"region": region, "pending": state.pending, "address": f"/station/{base}{query_of(region)}"}
+    return {"region": region, "waiting": count_in_words(state.pending), "address": f"/station/{base}{query_of(region)}"}
 
 
 def _may_do(caller: Caller, queue: str) -> bool:
@@ -166,6 +167,10 @@ class View:
     done: Sequence[Card]
     regions: Sequence[str]
     pause: Pause | None
+
+    @property
+    def count_in_words(self) -> str:
+        return count_in_words(self.count)
 
 
 def _look(connection: ReadConnection, station: Station, taken: Sequence[Taken], *, now: int) -> View:
@@ -208,7 +213,6 @@ async def _show(
         said=said,
         beat_seconds=max(1, station.lease // (BEATS_A_LEASE * timedelta(seconds=1))),
         form_id=uuid4().hex,
-        most_counted=MOST_COUNTED,
     )
 
 
