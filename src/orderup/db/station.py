@@ -73,6 +73,13 @@ def read_tasks(connection: ReadConnection, places: Sequence[Place]) -> dict[Plac
     return {each.place: each for each in _read(connection, _tasks().where(or_(*here)))}
 
 
+def read_inputs(connection: ReadConnection, found: StationTask) -> list[tuple[str, str | None]]:
+    """Names and results (JSON) of the tasks that it comes after, in the order of the plan."""
+    before = and_(tasks.c.operation_id == found.operation_id, tasks.c.position.in_(found.task.after))
+    rows = connection.rows(select(tasks.c.name, tasks.c.result).where(before).order_by(tasks.c.position))
+    return [(name, result) for name, result in rows]
+
+
 def lost_at(connection: ReadConnection, place: Place) -> int | None:
     """When a lease on this task last ran out."""
     operation_id, position = place

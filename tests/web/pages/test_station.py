@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from orderup.cli.assembly import House
+from orderup.db.tables import tasks
 from orderup.engine.limit import pause_queue, resume_queue
 from orderup.engine.steer import cancel_operation, pause_operation
 from orderup.model import work
@@ -16,6 +19,7 @@ from orderup.model.ids import read_id
 from orderup.model.operation import OperationStatus
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.task import Task, TaskStatus
+from orderup.model.times import as_micros
 from orderup.web.orders import load
 from orderup.web.tokens import Role
 from tests.web.house import DATABASES, client_of, open_test_house, place, settings_for, token_of
@@ -122,6 +126,14 @@ async def task_of(house: House, id: str) -> Task:
     return (await load(house.engine, read_id(id.partition("-")[0]))).tasks[0]
 
 
+async def set_ready(house: House, id: str, ago: timedelta) -> None:
+    """It has waited for so long."""
+    changed = (
+        update(tasks).where(tasks.c.operation_id == read_id(id)).values(ready_at=house.engine.now() - as_micros(ago))
+    )
+    await house.database.write(lambda connection: connection.execute(changed))
+
+
 async def lose(house: House, id: str) -> None:
     """As the rescuer does when the lease has not moved."""
     token = (await task_of(house, id)).token or ""
@@ -150,6 +162,58 @@ async def test_a_person_takes_the_first_in_line_and_says_that_it_is_done(house: 
     assert (task.status, task.result) == (TaskStatus.COMPLETED, '{"note":"Mind the splinters."}')
     assert "You have nothing" in section(ann.page, "mine")
     assert "“Mind the splinters.”" in section(ann.page, "done")
+
+
+async def test_a_note_is_read_by_whoever_does_the_next_task(house: House, ann: Tablet, bob: Tablet) -> None:
+    await place(house, Plan.chain(PlannedTask("saw"), PlannedTask("paint")))
+    await ann.take()
+    await ann.press("Done", note="Still wet.")
+    bob.address = "/station/workshop/paint"
+    await bob.take()
+    assert "What came before Saw Note: Still wet." in section(bob.page, "mine")
+
+
+async def test_what_was_done_twice_is_done_once(house: House, ann: Tablet) -> None:
+    await place(house, SAW)
+    id = await ann.take()
+    before = ann.page
+    await ann.press("Done", note="Once.")
+    ann.page = before
+    assert (await ann.press("Done", note="Once.")).status_code == 303
+    ann.page = before
+    answer = await ann.press("Done", note="Twice.")
+    assert answer.status_code == 409
+    assert "You have done it already" in words_of(answer.text)
+    assert (await task_of(house, id)).result == '{"note":"Once."}'
+
+
+async def test_a_beat_leaves_everything_in_its_place(house: House, ann: Tablet) -> None:
+    for _ in range(2):
+        await place(house, SAW)
+    taken = [await ann.take(), await ann.take()]
+    assert (await ann.press("Still at it", form=f"beat-{taken[0]}")).status_code == 303
+    assert held_on(ann.page) == taken
+
+
+@pytest.mark.parametrize("name", ["Zoë ² & Åsa, 2nd", "x" * 100, "--", "李"])
+async def test_whatever_somebody_is_called_he_can_take_a_task(
+    house: House, clients: list[httpx2.AsyncClient], name: str
+) -> None:
+    await place(house, SAW)
+    tablet = await tablet_of(house, clients, token_of(Role.WORKER, name))
+    assert (await task_of(house, await tablet.take())).status is TaskStatus.RUNNING
+
+
+async def test_what_waits_longer_than_it_should_is_late(house: House, ann: Tablet) -> None:
+    plans = [SAW, SAW, Plan([PlannedTask("saw", within=timedelta(minutes=10))])]
+    minutes = (11, 6, 6)
+    ids = [await place(house, plan) for plan in plans]
+    for id, ago in zip(ids, minutes, strict=True):
+        await set_ready(house, id, timedelta(minutes=ago))
+    await ann.look()
+    waiting = section(ann.page, "waiting")
+    for id, said in zip(ids, ("11 min late", "6 min on time", "6 min late"), strict=True):
+        assert f"{id[-4:]} {said}" in waiting
 
 
 async def test_two_people_take_two_tasks(house: House, ann: Tablet, bob: Tablet) -> None:

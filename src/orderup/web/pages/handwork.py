@@ -36,8 +36,8 @@ State = Literal["pending", "running", "cancelled", "errored", "lost", "completed
 @dataclass(frozen=True, slots=True)
 class Card:
     """One task as a person sees it. number: the end of its order's id, to be called out. details: what to make it of,
-    as names and values. late_at: from when on it is late. token: of the claim, if it is his. words: what has become of
-    it and what to do now, if it is his no more."""
+    as names and values. before: what came of the tasks before it. late_at: from when on it is late. token: of the
+    claim, if it is his. words: what has become of it and what to do now, if it is his no more."""
 
     id: str
     operation: str
@@ -46,6 +46,7 @@ class Card:
     region: str | None
     state: State
     details: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    before: Sequence[tuple[str, str]] = field(default_factory=tuple)
     ready_at: int | None = None
     late_at: int | None = None
     lease_until: int | None = None
@@ -71,7 +72,10 @@ def in_words(name: str) -> str:
     return name.replace("_", " ").strip().capitalize()
 
 
-def card_of(found: StationTask, state: State, *, words: str = "") -> Card:
+def card_of(
+    found: StationTask, state: State, *, words: str = "", inputs: Sequence[tuple[str, str | None]] = ()
+) -> Card:
+    """`inputs`: names and results (JSON) of the tasks before it."""
     task = found.task
     return Card(
         id=show_task_id(*found.place),
@@ -81,6 +85,7 @@ def card_of(found: StationTask, state: State, *, words: str = "") -> Card:
         region=task.region,
         state=state,
         details=list(details_of(json.loads(task.params))),
+        before=[(in_words(name), value_in_words(json.loads(result))) for name, result in inputs if result],
         ready_at=task.ready_at,
         late_at=late_at(task),
         lease_until=task.lease_until,
@@ -157,8 +162,11 @@ def words_of(state: State, found: StationTask, *, lost_at: int | None) -> str:
                 f"Too late: {task.error or 'its time was over'}. Stop here and tell staff, who can have it tried again."
             )
         case "lost":
-            when = Markup(": your lease ended {}").format(show_moment(lost_at)) if lost_at is not None else ""
-            return Markup("Taken back{}; {}").format(when, _now_of(task))
+            if lost_at is None:
+                return f"You have handed it back; {_now_of(task)}"
+            return Markup("Taken back: your lease ended {}; {}").format(show_moment(lost_at), _now_of(task))
+        case "completed":
+            return "You have done it already."
         case _:
             return ""
 

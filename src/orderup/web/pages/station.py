@@ -4,7 +4,6 @@ A person is a worker as any other: he claims, beats, completes, fails and hands 
 lease and a token. His page beats for him as long as it is open.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +24,7 @@ from orderup.db.station import (
     StationTask,
     lost_at,
     read_held,
+    read_inputs,
     read_line,
     read_pause,
     read_tasks,
@@ -111,9 +111,10 @@ def query_of(region: str | None) -> str:
 
 
 def worker_of(caller: Caller) -> str:
-    """Under which name a person claims."""
-    subject = re.sub(r"[^\w.:@/-]+", "-", caller.subject or "somebody")
-    return f"{subject[:LONGEST_SUBJECT]}@station"
+    """Under which name a person claims: his own, as far as it may be a worker's."""
+    subject = caller.subject or "somebody"
+    kept = "".join(each if each.isalpha() or each.isdecimal() or each in "_.:@/-" else "-" for each in subject)
+    return f"{kept[:LONGEST_SUBJECT]}@station"
 
 
 # The list
@@ -158,7 +159,7 @@ def _may_do(caller: Caller, queue: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """waiting: the first in line. mine: what the person has, and what was his and he has not been seen to know that it
+    """waiting: the first in line. mine: what the person has, and what was his until he says that he has seen that it
     is not. done: what he did lately, the latest first."""
 
     waiting: Sequence[Card]
@@ -175,7 +176,8 @@ class View:
 
 def _look(connection: ReadConnection, station: Station, taken: Sequence[Taken], *, now: int) -> View:
     line = read_line(connection, station.queues, most=MOST_SHOWN)
-    mine = {each.place: card_of(each, "running") for each in read_held(connection, station.worker, station.queues)}
+    held = read_held(connection, station.worker, station.queues)
+    mine = {each.place: card_of(each, "running", inputs=read_inputs(connection, each)) for each in held}
     found = read_tasks(connection, [each.place for each in taken])
     remembered = {}
     for each in taken:
@@ -284,8 +286,11 @@ async def finish(request: Request, caller: AsHand, id: str, region: RegionFilter
         await _do(request, caller, id, form)
     except StaleToken:
         return await _refuse(request, station, place, form)
-    if form.verb in ("beat", "done"):
-        taken.append(Taken(place, is_done=form.verb == "done"))
+    if form.verb == "beat":
+        # nothing to remember: it is sent beside what the person does, and must not undo that
+        return see_other(station.address)
+    if form.verb == "done":
+        taken.append(Taken(place, is_done=True))
     return _back_to(request, station, taken)
 
 
@@ -321,7 +326,7 @@ async def _refuse(request: Request, station: Station, place: Place, form: Finish
     def look(connection: ReadConnection) -> Card:
         task = read_tasks(connection, [place])[place]
         state = state_of(task, worker=station.worker, is_done=False)
-        if state in (None, "running", "completed"):
+        if state in (None, "running"):
             state = "lost"
         return card_of(task, state, words=_words_of(connection, task, state))
 
