@@ -11,8 +11,7 @@ OrderupError
 │   ├── Conflict             it does not fit the present state
 │   │   ├── StaleToken       the claim has ended: drop the result
 │   │   ├── AlreadyDecided   somebody decided this RFA before
-│   │   ├── IdTaken          another operation has this id
-│   │   └── KeyInFlight      the first request with this key has not been answered yet
+│   │   └── IdTaken          another operation has this id
 │   ├── KeyMisused           an Idempotency-Key came with another request
 │   └── Gone                 it was there, and is past retention
 ├── TaskFailed               a handler failed; `final` says that trying again will not help
@@ -95,10 +94,6 @@ class AlreadyDecided(Conflict):
 
 class IdTaken(Conflict):
     """An operation of this id is there already. Nothing was changed; another id will do."""
-
-
-class KeyInFlight(Conflict):
-    """The first request with this Idempotency-Key is still being answered."""
 
 
 class KeyMisused(Refused):

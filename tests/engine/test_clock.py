@@ -83,6 +83,6 @@ async def test_a_fault_in_one_thing_it_does_stops_none_of_the_others(kitchen: Ki
     await kitchen.do("dough")
     time.advance(timedelta(days=31))
     asked = await kitchen.place(Plan([PlannedTask("top")], approval=Approval("Now?", within=MINUTE)))
-    async with ticking(kitchen, Clock(kitchen.engine, prunes=[fail])):
+    async with ticking(kitchen, Clock(kitchen.engine, prunes={SHOP: fail})):
         time.advance(MINUTE)
         await until(kitchen, "rfa.expired", order=asked)

@@ -140,7 +140,7 @@ async def test_the_shops_rows_go_in_the_same_transaction(kitchen: Kitchen, time:
     kept = await kitchen.place(CHAIN, also=also)
     await kitchen.complete((await kitchen.claim("dough", most=1))[0])
     time.advance(RETENTION + DAY)
-    await prune(kitchen.engine, shops=[prune_pizzas])
+    await prune(kitchen.engine, shops={SHOP: prune_pizzas})
     assert [row["operation_id"] for row in await kitchen.rows(pizzas)] == [kept.id]
 
 
@@ -153,8 +153,23 @@ async def test_when_the_shop_cannot_delete_its_rows_nothing_is_deleted(kitchen: 
     before = await rows_left(kitchen)
     time.advance(RETENTION + DAY)
     with pytest.raises(LookupError):
-        await prune(kitchen.engine, shops=[fail])
+        await prune(kitchen.engine, shops={SHOP: fail})
     assert await rows_left(kitchen) == before
+
+
+async def test_a_shop_that_fails_keeps_no_other_from_its_turn(kitchen: Kitchen, time: Time) -> None:
+    def fail(_connection: WriteConnection, _ids: Sequence[int]) -> None:
+        message = "a table is missing"
+        raise LookupError(message)
+
+    await finished(kitchen)
+    engine = engine_with(kitchen, "aaa", SHOP)
+    first = await place_order(engine, "aaa", DOUGH)
+    await cancel_operation(engine, first.id, reason="-")
+    time.advance(RETENTION + DAY)
+    with pytest.raises(LookupError):
+        await prune(engine, shops={"aaa": fail})
+    assert [row["shop"] for row in await kitchen.rows(operations)] == ["aaa"]
 
 
 # Shops that this process does not have.
@@ -173,7 +188,7 @@ async def test_orders_of_a_shop_that_this_process_does_not_have_stay_with_all_th
     time.advance(RETENTION + DAY)
     asked: list[int] = []
     other = engine_with(kitchen, "bakery", "laundry")
-    assert await prune(other, shops=[lambda _, ids: asked.extend(ids)]) == 0
+    assert await prune(other, shops={SHOP: lambda _, ids: asked.extend(ids)}) == 0
     assert asked == []
     assert await rows_left(kitchen) == before
     assert await prune(engine_with(kitchen, "bakery", SHOP)) == 1
@@ -229,7 +244,7 @@ async def test_many_are_pruned_in_transactions_of_a_bounded_size(kitchen: Kitche
         await cancel_operation(kitchen.engine, row["id"], reason="enough")
     time.advance(RETENTION + DAY)
     sizes: list[int] = []
-    assert await prune(kitchen.engine, shops=[lambda _, ids: sizes.append(len(ids))]) == count
+    assert await prune(kitchen.engine, shops={SHOP: lambda _, ids: sizes.append(len(ids))}) == count
     assert sizes == [MOST_AT_ONCE, MOST_AT_ONCE, 1]
 
 
@@ -240,7 +255,7 @@ async def test_orders_with_many_events_go_in_fewer_at_a_time(kitchen: Kitchen, t
         await cancel_task(kitchen.engine, order.id, 0)  # and each of those that depend on it
     time.advance(RETENTION + DAY)
     sizes: list[int] = []
-    assert await prune(kitchen.engine, shops=[lambda _, ids: sizes.append(len(ids))]) == 3
+    assert await prune(kitchen.engine, shops={SHOP: lambda _, ids: sizes.append(len(ids))}) == 3
     assert sizes == [2, 1]
 
 

@@ -46,7 +46,6 @@ FAILURES: dict[str, Callable[[], Exception]] = {
     "not_found": lambda: errors.NotFound("order", "x1"),
     "conflict": lambda: errors.Conflict("It is in the oven."),
     "stale": lambda: errors.StaleToken("x1-1", reason="its lease ran out"),
-    "in_flight": lambda: errors.KeyInFlight("Still busy."),
     "misused": errors.KeyMisused,
     "invalid": lambda: errors.Invalid("No such tier.", field="body.tier"),
     "gone": lambda: errors.Gone("It is past retention.", oldest=7),

@@ -39,6 +39,7 @@ async def test_a_local_program_has_every_role(host: str) -> None:
         (["Host: localhost", "Origin: null"], "a page of 'null'"),
         (["Host: localhost", "Origin: http://localhost", "Origin: http://x.example"], "a page of 'http://x.example'"),
         (["Host: localhost", "Forwarded: for=10.0.0.1"], "through a proxy (forwarded)"),
+        (["Host: localhost", "X-Real-IP: 10.0.0.1"], "through a proxy (x-real-ip)"),
         (["Host: localhost", "X-Forwarded-For: 10.0.0.1"], "through a proxy (x-forwarded-for)"),
         (["Host: localhost", "X-Forwarded-Anything: 1"], "through a proxy (x-forwarded-anything)"),
     ],

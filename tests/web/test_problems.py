@@ -22,7 +22,6 @@ async def problem(method: str, path: str, **request: Any) -> tuple[int, dict[str
         ("not_found", 404, "not-found"),
         ("conflict", 409, "conflict"),
         ("stale", 409, "stale-token"),
-        ("in_flight", 409, "key-in-flight"),
         ("misused", 422, "key-misused"),
         ("invalid", 422, "invalid"),
         ("gone", 410, "gone"),
@@ -59,7 +58,7 @@ def test_the_table_knows_every_error_there_is() -> None:
     assert status_of(ZeroDivisionError()) == 500
 
 
-@pytest.mark.parametrize(("how", "seconds"), [("away", "2"), ("full", "2"), ("upstream", "62"), ("in_flight", "1")])
+@pytest.mark.parametrize(("how", "seconds"), [("away", "2"), ("full", "2"), ("upstream", "62")])
 async def test_who_may_come_back_is_told_when(how: str, seconds: str) -> None:
     _, _, headers = await problem("GET", f"/fail/{how}")
     assert headers["retry-after"] == seconds

@@ -80,7 +80,7 @@ async def open_house(
         async with asyncio.TaskGroup() as group:
             claim_desk, book = ClaimDesk(engine, group), WorkerBook(engine)
             local = LocalExecutor(engine, shops) if executor == "local" and _has_handlers(shops) else None
-            clock = Clock(engine, schedules=schedules, prunes=[shop.prune for shop in shops if shop.prune])
+            clock = Clock(engine, schedules=schedules, prunes={shop.name: shop.prune for shop in shops if shop.prune})
             metrics = Metrics()
             engine_metrics = EngineMetrics(engine, metrics)
             tasks = [

@@ -42,9 +42,9 @@ def demo(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the same lots again.")] = None,
 ) -> None:
-    """Show a shop at work: a server of its own on a temporary database, customers, staff and workers simulated.
+    """Show a shop at work, with nothing to prepare: its own server and throwaway database, and everybody played by programs.
 
-    Ends with a summary; the exit code is 0 only if every order ended as it should.
+    The last lines sum it up. Exit code 0 means that each order came to the end it should have.
     """
     import uvloop
 

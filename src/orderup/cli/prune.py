@@ -41,7 +41,7 @@ def prune(
         try:
             engine = make_engine(settings, database, shops)
             before = engine.now() - as_micros(kept)
-            prunes = [each.prune for each in shops if each.prune]
+            prunes = {each.name: each.prune for each in shops if each.prune}
             count = await prune_operations(engine, shops=prunes, before=before)
             typer.echo(f"Deleted {_counted(count, 'operation')} that ended before {show_time(before)}.")
             for name in await left_alone(engine, before=before):

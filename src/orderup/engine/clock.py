@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from orderup.engine.due import end_waits, expire_rfas, next_due, pass_deadlines
 from orderup.engine.engine import Engine
 from orderup.engine.limit import note_paused_queues
-from orderup.engine.prune import ShopPrune, prune
+from orderup.engine.prune import NO_ROWS, ShopPrune, prune
 from orderup.engine.rescue import LOOK_EVERY_SECONDS, Rescuer, forget_workers
 from orderup.engine.schedule import fire_schedules, register_schedules
 from orderup.errors import Unavailable
@@ -21,10 +21,14 @@ PRUNE_EVERY_SECONDS = 60.0
 
 
 class Clock:
-    """`schedules` by name `shop/name`; `prunes`: what deletes the shops' own rows of pruned operations."""
+    """`schedules` by name `shop/name`; `prunes`: by shop, what deletes its own rows of pruned operations."""
 
     def __init__(
-        self, engine: Engine, *, schedules: Mapping[str, Schedule] | None = None, prunes: Sequence[ShopPrune] = ()
+        self,
+        engine: Engine,
+        *,
+        schedules: Mapping[str, Schedule] | None = None,
+        prunes: Mapping[str, ShopPrune] = NO_ROWS,
     ) -> None:
         self.engine, self.schedules, self.prunes = engine, schedules or {}, prunes
         self.rescuer = Rescuer(engine)

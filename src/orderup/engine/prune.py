@@ -4,7 +4,8 @@ Only those of shops that this process has: whatever an absent shop keeps of its 
 could never be deleted once the operations that lead there are gone. A process that has the shop prunes them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -12,6 +13,7 @@ from sqlalchemy import delete, func, select, update
 from orderup.db.database import ReadConnection, WriteConnection
 from orderup.db.tables import events, facts, keys, operations, permits, revoked_tokens, rfas, tasks
 from orderup.engine.engine import Engine
+from orderup.errors import Unavailable
 from orderup.model.times import as_micros
 
 # In one transaction: operations, and events of them, which a single operation may exceed.
@@ -20,29 +22,37 @@ MOST_EVENTS_AT_ONCE = 20_000
 MOST_KEYS_AT_ONCE = 2_000
 # Deletes a shop's own rows of operations that are being pruned.
 ShopPrune = Callable[[WriteConnection, Sequence[int]], None]
+NO_ROWS: Mapping[str, ShopPrune] = MappingProxyType({})
 
 
-async def prune(engine: Engine, *, shops: Sequence[ShopPrune] = (), before: int | None = None) -> int:
+async def prune(engine: Engine, *, shops: Mapping[str, ShopPrune] = NO_ROWS, before: int | None = None) -> int:
     """Delete operations that finished before a moment (default: now less the retention time), and keys whose time is
     over; how many operations."""
     horizon = engine.now() - as_micros(engine.limits.retention) if before is None else before
-    pruned = await prune_operations(engine, shops=shops, before=horizon)
     await forget_keys(engine)
-    return pruned
+    return await prune_operations(engine, shops=shops, before=horizon)
 
 
-async def prune_operations(engine: Engine, *, shops: Sequence[ShopPrune] = (), before: int) -> int:
+async def prune_operations(engine: Engine, *, shops: Mapping[str, ShopPrune] = NO_ROWS, before: int) -> int:
     """Delete operations that finished before a moment, with all that belongs to them; how many. `shops`: what deletes
-    the rows of those shops of the engine that have any."""
-    pruned = 0
+    the rows of those shops of the engine that have any. One that raises keeps its own operations, and is raised once
+    all have had their turn."""
+    pruned, failed = 0, None
     for shop in sorted(engine.kinds):
-        pruned += await _prune_shop(engine, shop, before, shops)
+        try:
+            pruned += await _prune_shop(engine, shop, before, shops.get(shop))
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  a shop's own code: the others' turns come all the same
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return pruned
 
 
-async def _prune_shop(engine: Engine, shop: str, before: int, shops: Sequence[ShopPrune]) -> int:
+async def _prune_shop(engine: Engine, shop: str, before: int, prune_rows: ShopPrune | None) -> int:
     pruned = 0
-    while count := await engine.database.write(lambda connection: _prune_some(connection, shop, before, shops)):
+    while count := await engine.database.write(lambda connection: _prune_some(connection, shop, before, prune_rows)):
         pruned += count
     return pruned
 
@@ -70,12 +80,12 @@ async def forget_keys(engine: Engine) -> int:
     return forgotten
 
 
-def _prune_some(connection: WriteConnection, shop: str, horizon: int, shops: Sequence[ShopPrune]) -> int:
+def _prune_some(connection: WriteConnection, shop: str, horizon: int, prune_rows: ShopPrune | None) -> int:
     ids = _some_finished(connection, shop, horizon)
     if not ids:
         return 0
     highest = connection.execute(select(func.max(events.c.seq)).where(events.c.operation_id.in_(ids))).scalar() or 0
-    for prune_rows in shops:
+    if prune_rows is not None:
         prune_rows(connection, ids)
     for table, column in _of_operations():
         connection.execute(delete(table).where(column.in_(ids)))

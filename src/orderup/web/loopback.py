@@ -20,7 +20,7 @@ from orderup.web.problems import error_response, instance_of, problem_of, refuse
 
 USUAL_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 FOREIGN_SITES = frozenset({"cross-site", "same-site"})
-TELLING = frozenset({b"host", b"origin", b"sec-fetch-site", b"forwarded"})
+TELLING = frozenset({b"host", b"origin", b"sec-fetch-site", b"forwarded", b"x-real-ip"})
 
 
 def check_binding(settings: Settings, hosts: Iterable[str]) -> None:

@@ -154,8 +154,6 @@ def headers_of(error: Exception) -> dict[str, str]:
             return {"WWW-Authenticate": "Bearer"}
         case errors.Unavailable(retry_after=wait) | errors.UpstreamFailed(retry_after=wait) if wait:
             return {"Retry-After": str(max(1, math.ceil(wait.total_seconds())))}
-        case errors.KeyInFlight():
-            return {"Retry-After": "1"}
         case _:
             return {}
 

@@ -118,7 +118,7 @@ async def test_an_order_past_retention_takes_its_row_along() -> None:
         ]
         await cancel_operation(engine, gone.id, reason="-")
         assert shop.prune is not None
-        assert await prune(engine, shops=[shop.prune], before=wall_clock() + 1) == 1
+        assert await prune(engine, shops={"pizza": shop.prune}, before=wall_clock() + 1) == 1
         table = metadata.tables["pizza_orders"]
         left = await database.read(lambda connection: connection.rows(table.select()))
         assert [row[0] for row in left] == [kept.id]
