@@ -272,7 +272,9 @@ class LocalExecutor:
                     show_task_id(claimed.operation_id, task.position), reason="this claim has ended"
                 ) from error
             if deadline.expired and isinstance(error, TimeoutError):
-                failed = TaskFailed(f"It took longer than {seconds:g} s" if seconds else "There was no time left for it")
+                failed = TaskFailed(
+                    f"It took longer than {seconds:g} s" if seconds else "There was no time left for it"
+                )
             else:
                 log.exception("a handler failed", kind=task.kind)
                 failed = TaskFailed(f"{type(error).__name__}: {error}")
