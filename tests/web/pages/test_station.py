@@ -13,7 +13,7 @@ from sqlalchemy import update
 from orderup.cli.assembly import House
 from orderup.db.tables import tasks
 from orderup.engine.limit import pause_queue, resume_queue
-from orderup.engine.steer import cancel_operation, pause_operation
+from orderup.engine.steer import cancel_operation, pause_operation, rerun_task
 from orderup.model import work
 from orderup.model.ids import read_id
 from orderup.model.operation import OperationStatus
@@ -187,6 +187,18 @@ async def test_what_was_done_twice_is_done_once(house: House, ann: Tablet) -> No
     assert (await task_of(house, id)).result == '{"note":"Once."}'
 
 
+async def test_what_is_to_be_done_anew_is_no_longer_done(house: House, ann: Tablet) -> None:
+    id = await place(house, Plan.chain(PlannedTask("saw"), PlannedTask("paint")))
+    await ann.take()
+    await ann.press("Done")
+    assert id[-4:] in section(ann.page, "done")
+    await rerun_task(house.engine, read_id(id), 0)
+    await ann.look()
+    assert id[-4:] not in section(ann.page, "done")
+    assert "You have nothing" in section(ann.page, "mine")
+    assert id[-4:] in section(ann.page, "waiting")
+
+
 async def test_a_beat_leaves_everything_in_its_place(house: House, ann: Tablet) -> None:
     for _ in range(2):
         await place(house, SAW)
@@ -323,6 +335,18 @@ async def test_a_station_is_of_one_region_and_of_what_may_be_done_anywhere(
     assert taken == [f"{inside}-0", f"{anywhere}-0"]
     bound = await tablet_of(house, clients, token_of(Role.WORKER, "cy", region="rome"), f"{STATION}?region=paris")
     assert (await bound.client.get(bound.address)).status_code == 403
+    await place(house, IN_PARIS)
+    for tablet, sees in ((ann, True), (bound, False)):
+        assert ("paris" in (await tablet.client.get("/station")).text) is sees
+
+
+async def test_one_line_is_shown_in_the_order_in_which_it_is_taken(house: House, ann: Tablet) -> None:
+    ids = [await place(house, plan) for plan in (SAW, IN_PARIS, SAW, IN_PARIS)]
+    ann.address = f"{STATION}?region=paris"
+    await ann.look()
+    waiting = section(ann.page, "waiting")
+    assert sorted(ids, key=lambda id: waiting.index(id[-4:])) == ids
+    assert [await ann.take() for _ in ids] == [f"{id}-0" for id in ids]
 
 
 async def test_what_nobody_may_take_just_now_is_said(house: House, ann: Tablet) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from fastapi import Query, Request, WebSocket
 from pydantic import Field
@@ -81,10 +81,8 @@ class Station:
         self.lease = max(settings_of(connection).station_lease, known.lease or engine.limits.lease)
         self.queues = verbs.queues_of(engine, caller, self.claim())
 
-    def claim(self, request: UUID | None = None) -> verbs.ClaimBody:
-        return verbs.ClaimBody(
-            worker=self.worker, shop=self.shop, tasks=[self.kind], region=self.region, request=request
-        )
+    def claim(self) -> verbs.ClaimBody:
+        return verbs.ClaimBody(worker=self.worker, shop=self.shop, tasks=[self.kind], region=self.region)
 
     def does(self, task: StationTask) -> bool:
         return queue_of(task.task.queue) == self.name
@@ -228,7 +226,7 @@ class AtStation(Form):
     twice, it takes once."""
 
     verb: Literal["take", "seen"] = "take"
-    request: UUID | None = None
+    request: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
     task: Annotated[str, Field(max_length=40)] = ""
 
 
@@ -242,9 +240,9 @@ async def take(request: Request, caller: AsHand, shop: str, kind: str, region: R
     claimed = await verbs.claim_until(
         request,
         caller,
-        station.claim(form.request),
+        station.claim(),
         most=1,
-        request=None if form.request is None else str(form.request),
+        request=form.request or None,
         wait_seconds=0,
         lease=station.lease,
     )
