@@ -217,6 +217,14 @@ async def schedule(_world: World) -> Ask:
     return Ask({"shop": "workshop", "name": "nightly"})
 
 
+async def queue_button(_world: World) -> Ask:
+    return Ask({"shop": "workshop", "kind": "polish"}, form={"verb": "resume"})
+
+
+async def schedule_button(_world: World) -> Ask:
+    return Ask({"shop": "workshop", "name": "nightly"}, form={"verb": "resume"})
+
+
 async def file(world: World) -> Ask:
     return Ask({"name": world.house.front.state.site.assets.url("orderup.css").rpartition("/")[2]})
 
@@ -314,6 +322,11 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("POST", "/operations/all/resume"): nothing,
     ("POST", "/operations/all/retry"): nothing,
     ("POST", "/tasks/{id}"): task_button,
+    ("GET", "/queues"): nothing,
+    ("POST", "/queues/{shop}/{kind}"): queue_button,
+    ("GET", "/workers"): nothing,
+    ("GET", "/schedules"): nothing,
+    ("POST", "/schedules/{shop}/{name}"): schedule_button,
     ("GET", "/station"): nothing,
     ("GET", "/station/{shop}/{kind}"): queue,
     ("POST", "/station/{shop}/{kind}"): station,

@@ -1,13 +1,14 @@
 """How busy the queues are. Counting stops at a bound: a million waiting tasks cost no more than ten thousand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, Subquery, func, or_, select
 
 from orderup.db.database import ReadConnection
+from orderup.db.permits import permit_clock
 from orderup.db.tables import operations, permits, queues, schedules, tasks, workers
 from orderup.model.operation import OperationStatus
 from orderup.model.task import TaskStatus
@@ -72,8 +73,32 @@ def queue_states(connection: ReadConnection, names: list[str]) -> list[QueueStat
     return found
 
 
-def worker_rows(connection: ReadConnection) -> list[tuple[Any, ...]]:
-    """id, kind, shop, region, first_seen_at, seen_at, and the ids of tasks it holds under leases of their own."""
+def running_counts(connection: ReadConnection, shops: Sequence[str]) -> dict[str, int]:
+    """By queue, the tasks that run. For each shop and status of operations up to MOST_COUNTED tasks are looked at."""
+    counts: dict[str, int] = {}
+    for shop in shops:
+        for status in (OperationStatus.RUNNING, OperationStatus.PAUSED):
+            some = _tasks_under_way(shop, status)
+            running = select(some.c.queue, func.count()).where(some.c.status == TaskStatus.RUNNING.value)
+            for queue, count in connection.rows(running.group_by(some.c.queue)):
+                counts[queue] = counts.get(queue, 0) + count
+    return counts
+
+
+def permits_spent(connection: ReadConnection, windows: Mapping[str, int]) -> dict[str, int]:
+    """How many permits of these queues count now, by the length of their rates' windows in microseconds."""
+    now = permit_clock(connection) if windows else 0
+    spent = {}
+    for queue, window in windows.items():
+        counting = (permits.c.queue == queue) & (permits.c.taken_at > now - window)
+        some = select(permits.c.taken_at).where(counting).limit(MOST_COUNTED).subquery()
+        spent[queue] = connection.execute(select(func.count()).select_from(some)).scalar_one()
+    return spent
+
+
+def worker_rows(connection: ReadConnection, *, now: int) -> list[tuple[Any, ...]]:
+    """id, kind, shop, region, first_seen_at, seen_at, whether it is alive, and the ids of tasks it holds under leases
+    of their own."""
     columns = (
         workers.c.id,
         workers.c.kind,
@@ -81,6 +106,7 @@ def worker_rows(connection: ReadConnection) -> list[tuple[Any, ...]]:
         workers.c.region,
         workers.c.first_seen_at,
         workers.c.seen_at,
+        is_alive(now).label("is_alive"),
     )
     holding: dict[str, list[tuple[int, int]]] = {}
     held = select(tasks.c.worker, tasks.c.operation_id, tasks.c.position).where(tasks.c.lease_until.is_not(None))
@@ -88,6 +114,11 @@ def worker_rows(connection: ReadConnection) -> list[tuple[Any, ...]]:
         holding.setdefault(worker, []).append((operation_id, position))
     listed = connection.rows(select(*columns).order_by(workers.c.id).limit(MOST_COUNTED))
     return [(*row, holding.get(row[0], [])) for row in listed]
+
+
+def is_alive(now: int) -> ColumnElement[bool]:
+    """Whether a worker asked for work or beat lately."""
+    return or_(workers.c.seen_at > now - HEARD_OF_WITHIN_US, workers.c.seen_at > now - workers.c.lease_us)
 
 
 def schedule_rows(connection: ReadConnection) -> list[dict[str, Any]]:
@@ -119,22 +150,26 @@ def task_counts(connection: ReadConnection, shops: list[str]) -> dict[tuple[str,
     counts = {(shop, status.value): 0 for shop in shops for status in TaskStatus if not status.is_final}
     for shop in shops:
         for status in (OperationStatus.PENDING, OperationStatus.RUNNING, OperationStatus.PAUSED):
-            some = (
-                select(tasks.c.status)
-                .join(operations, operations.c.id == tasks.c.operation_id)
-                .where(operations.c.shop == shop, operations.c.status == status.value)
-                .limit(MOST_COUNTED)
-                .subquery()
-            )
+            some = _tasks_under_way(shop, status)
             for found, count in connection.rows(select(some.c.status, func.count()).group_by(some.c.status)):
                 if (shop, found) in counts:
                     counts[shop, found] += count
     return counts
 
 
+def _tasks_under_way(shop: str, status: OperationStatus) -> Subquery:
+    """Statuses and queues of some tasks of a shop's operations, up to MOST_COUNTED."""
+    return (
+        select(tasks.c.status, tasks.c.queue)
+        .join(operations, operations.c.id == tasks.c.operation_id)
+        .where(operations.c.shop == shop, operations.c.status == status.value)
+        .limit(MOST_COUNTED)
+        .subquery()
+    )
+
+
 def worker_counts(connection: ReadConnection, *, now: int) -> dict[tuple[str, str], int]:
-    """By kind and shop ("": all shops), the workers that asked for work or beat lately."""
-    is_alive = or_(workers.c.seen_at > now - HEARD_OF_WITHIN_US, workers.c.seen_at > now - workers.c.lease_us)
-    some = select(workers.c.kind, workers.c.shop).where(is_alive).limit(MOST_COUNTED).subquery()
+    """By kind and shop ("": all shops), the workers that are alive."""
+    some = select(workers.c.kind, workers.c.shop).where(is_alive(now)).limit(MOST_COUNTED).subquery()
     counted = select(some.c.kind, some.c.shop, func.count()).group_by(some.c.kind, some.c.shop)
     return {(kind, shop or ""): count for kind, shop, count in connection.rows(counted)}

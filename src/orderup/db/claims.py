@@ -5,7 +5,6 @@ Claims are first come, first served within a priority; a queue that is paused or
 """
 
 import sqlite3
-import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -13,7 +12,7 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from orderup.db.database import Ask, Claimed, Claims
-from orderup.db.permits import MARGIN_US, next_permit_in
+from orderup.db.permits import MARGIN_US, host_clock, next_permit_in
 from orderup.db.recent import EventWriter
 from orderup.db.rows import TASK_COLUMNS, read_task
 from orderup.model.event import FOR_CUSTOMERS, FOR_STAFF, Event
@@ -36,11 +35,6 @@ update tasks set status = 'running', attempt = ?, token = ?, worker = ?, lease_u
 """
 RAISE_VERSION = "update operations set version = version + 1, started_at = coalesce(started_at, ?) where id = ?"
 INPUTS = "select name, result from tasks where operation_id = ? and position in ({})"
-
-
-def host_clock() -> int:
-    """Microseconds of a clock that all processes of this host share and that nobody can set: for rate windows."""
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
 class SqliteClaims:

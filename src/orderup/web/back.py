@@ -1,7 +1,7 @@
 """The app for staff and workers."""
 
 from orderup.web import log, operations, overview, rfas, well_known, work, work_socket
-from orderup.web.pages import sign_in, site, staff, station
+from orderup.web.pages import queues, schedules, sign_in, site, staff, station, workers
 from orderup.web.routes import Router
 
 ROUTERS: tuple[Router, ...] = (
@@ -17,4 +17,7 @@ ROUTERS: tuple[Router, ...] = (
     sign_in.router,
     staff.router,
     station.router,
+    queues.router,
+    workers.router,
+    schedules.router,
 )

@@ -1,6 +1,7 @@
 """How busy the queues are, who works, what comes next."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
@@ -8,8 +9,9 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from starlette.responses import Response
 
-from orderup.db.busy import queue_states, schedule_rows, worker_rows
+from orderup.db.busy import QueueState, permits_spent, queue_states, running_counts, schedule_rows, worker_rows
 from orderup.db.database import ReadConnection
+from orderup.db.permits import MARGIN_US
 from orderup.db.tables import operations
 from orderup.engine.engine import Engine
 from orderup.engine.limit import pause_queue, resume_queue
@@ -18,11 +20,12 @@ from orderup.errors import NotFound
 from orderup.model.ids import show_id, show_task_id
 from orderup.model.kind import Kind
 from orderup.model.task import queue_name, queue_of
-from orderup.model.times import show_time
+from orderup.model.times import as_micros, show_time
 from orderup.web.app import Json
 from orderup.web.auth import AsStaff
 from orderup.web.idempotency import REPLAYED, idempotency_key, once, takes_key
 from orderup.web.orders import engine_of
+from orderup.web.paging import shop_of
 from orderup.web.routes import Router
 from orderup.web.tokens import Caller
 
@@ -30,15 +33,19 @@ router = Router(prefix="/api", tags=["overview"])
 
 
 class QueueView(BaseModel):
-    """pending: tasks that wait, counted up to 10,000. oldest_ready_at: since when the first in line waits."""
+    """pending: tasks that wait, counted up to 10,000. running: of the first 10,000 tasks of the shop's operations under
+    way. oldest_ready_at: since when the first in line waits. spent_of_rate: how many claims count in the rate's window.
+    """
 
     name: str
     pending: int
+    running: int
     oldest_ready_at: str | None
     is_paused: bool
     paused_until: str | None
     paused_by: str | None
     rate: str | None
+    spent_of_rate: int
     concurrency: int | None
     running_of_concurrency: int
 
@@ -48,12 +55,16 @@ class QueueList(BaseModel):
 
 
 class WorkerView(BaseModel):
+    """is_alive: it asked for work or beat lately. tasks: those that it holds under leases of their own; an executor's
+    hang on its one."""
+
     id: str
     kind: str
     shop: str | None
     region: str | None
     first_seen_at: str
     seen_at: str
+    is_alive: bool
     tasks: list[str]
 
 
@@ -82,27 +93,56 @@ async def get_queues(request: Request, caller: AsStaff) -> Response:
 
 
 async def _queues(request: Request, caller: Caller, headers: Mapping[str, str]) -> Response:
-    engine = engine_of(request)
-    names = [queue_name(shop, kind) for shop in engine.kinds for kind in engine.kinds[shop]]
-    states = await engine.database.read(lambda connection: queue_states(connection, names))
-    seen = [_queue(engine, state) for state in states if _may_see(caller, state.name)]
+    seen = [_queue(each) for each in await read_queues(engine_of(request), caller)]
     return Json({"queues": seen}, headers=dict(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How busy a queue is. kind: what its limits are; None if it has none. spent: permits that count in its rate's
+    window."""
+
+    state: QueueState
+    running: int
+    kind: Kind | None
+    spent: int
+
+
+async def read_queues(engine: Engine, caller: Caller) -> list[Queue]:
+    """Those of the caller's shops, and of their regions in which tasks wait, by name."""
+    names = [queue_name(shop, kind) for shop in engine.kinds for kind in engine.kinds[shop]]
+    limits = {name: kind for name, kind in engine.limited_queues.items() if _may_see(caller, name)}
+    windows = {name: as_micros(kind.rate.period) + MARGIN_US for name, kind in limits.items() if kind.rate}
+
+    def read(connection: ReadConnection) -> list[Queue]:
+        running = running_counts(connection, shop_of(engine, caller, None))
+        spent = permits_spent(connection, windows)
+        states = queue_states(connection, sorted({*names, *running}))
+        return [
+            Queue(each, running.get(each.name, 0), limits.get(queue_of(each.name)), spent.get(queue_of(each.name), 0))
+            for each in states
+            if _may_see(caller, each.name)
+        ]
+
+    return await engine.database.read(read)
 
 
 def _may_see(caller: Caller, name: str) -> bool:
     return caller.may_enter(name.partition("/")[0])
 
 
-def _queue(engine: Engine, state: Any) -> dict[str, Any]:
-    kind = engine.limited_queues.get(queue_of(state.name))
+def _queue(queue: Queue) -> dict[str, Any]:
+    state, kind = queue.state, queue.kind
     return {
         "name": state.name,
         "pending": state.pending,
+        "running": queue.running,
         "oldest_ready_at": show_time(state.oldest_ready_at),
         "is_paused": state.is_paused,
         "paused_until": show_time(state.paused_until),
         "paused_by": state.paused_by,
         "rate": _show_rate(kind),
+        "spent_of_rate": queue.spent,
         "concurrency": kind.concurrency if kind else None,
         "running_of_concurrency": state.held_permits,
     }
@@ -116,7 +156,7 @@ def _show_rate(kind: Kind | None) -> str | None:
 @takes_key
 async def pause(request: Request, caller: AsStaff, shop: str, kind: str) -> Response:
     engine = engine_of(request)
-    queue = _known_queue(engine, caller, shop, kind)
+    queue = known_queue(engine, caller, shop, kind)
     headers = await _once(request, caller, lambda: pause_queue(engine, queue, by=caller.subject or "staff"))
     return await _queues(request, caller, headers)
 
@@ -125,7 +165,7 @@ async def pause(request: Request, caller: AsStaff, shop: str, kind: str) -> Resp
 @takes_key
 async def resume(request: Request, caller: AsStaff, shop: str, kind: str) -> Response:
     engine = engine_of(request)
-    queue = _known_queue(engine, caller, shop, kind)
+    queue = known_queue(engine, caller, shop, kind)
     headers = await _once(request, caller, lambda: resume_queue(engine, queue))
     return await _queues(request, caller, headers)
 
@@ -138,7 +178,8 @@ async def _once(request: Request, caller: Caller, do: Callable[[], Awaitable[obj
     return {} if was_done else REPLAYED
 
 
-def _known_queue(engine: Engine, caller: Caller, shop: str, kind: str) -> str:
+def known_queue(engine: Engine, caller: Caller, shop: str, kind: str) -> str:
+    """Its name. Raises NotFound."""
     if kind not in engine.kinds.get(shop, {}) or not caller.may_enter(shop):
         raise NotFound("queue", queue_name(shop, kind)[:200])
     return queue_name(shop, kind)
@@ -146,13 +187,18 @@ def _known_queue(engine: Engine, caller: Caller, shop: str, kind: str) -> str:
 
 @router.get("/workers", response_model=WorkerList, summary="Who works, and on what")
 async def get_workers(request: Request, caller: AsStaff) -> Response:
-    rows = await engine_of(request).database.read(lambda connection: _workers_seen_by(connection, caller))
-    return Json({"workers": [_worker(row) for row in rows]})
+    return Json({"workers": [_worker(row) for row in await read_workers(engine_of(request), caller)]})
 
 
-def _workers_seen_by(connection: ReadConnection, caller: Caller) -> list[tuple[Any, ...]]:
+async def read_workers(engine: Engine, caller: Caller) -> list[tuple[Any, ...]]:
+    """As `worker_rows` has them, those that the caller may see."""
+    now = engine.now()
+    return await engine.database.read(lambda connection: _workers_seen_by(connection, caller, now=now))
+
+
+def _workers_seen_by(connection: ReadConnection, caller: Caller, *, now: int) -> list[tuple[Any, ...]]:
     """Of those who work for several shops, or for one that is not known, the tasks of the caller's shop only."""
-    rows = worker_rows(connection)
+    rows = worker_rows(connection, now=now)
     if caller.shop is None:
         return rows
     held = {operation_id for row in rows for operation_id, _ in row[-1]}
@@ -163,7 +209,7 @@ def _workers_seen_by(connection: ReadConnection, caller: Caller) -> list[tuple[A
 
 
 def _worker(row: Any) -> dict[str, Any]:
-    id, kind, shop, region, first_seen_at, seen_at, held = row
+    id, kind, shop, region, first_seen_at, seen_at, is_alive, held = row
     return {
         "id": id,
         "kind": kind,
@@ -171,6 +217,7 @@ def _worker(row: Any) -> dict[str, Any]:
         "region": region,
         "first_seen_at": show_time(first_seen_at),
         "seen_at": show_time(seen_at),
+        "is_alive": bool(is_alive),
         "tasks": [show_task_id(*place) for place in held],
     }
 
@@ -181,9 +228,13 @@ async def get_schedules(request: Request, caller: AsStaff) -> Response:
 
 
 async def _schedules(request: Request, caller: Caller, headers: Mapping[str, str]) -> Response:
-    rows = await engine_of(request).database.read(schedule_rows)
-    seen = [_schedule(row) for row in rows if _may_see(caller, row["name"])]
+    seen = [_schedule(row) for row in await read_schedules(engine_of(request), caller)]
     return Json({"schedules": seen}, headers=dict(headers))
+
+
+async def read_schedules(engine: Engine, caller: Caller) -> list[dict[str, Any]]:
+    """Rows of those that the caller may see, by name."""
+    return [row for row in await engine.database.read(schedule_rows) if _may_see(caller, row["name"])]
 
 
 def _schedule(row: Any) -> dict[str, Any]:
@@ -210,8 +261,11 @@ async def resume_one(request: Request, caller: AsStaff, shop: str, name: str) ->
 
 
 async def _set_paused(request: Request, caller: Caller, name: str, *, is_paused: bool) -> Response:
-    async def do() -> None:
-        if not _may_see(caller, name) or not await pause_schedule(engine_of(request), name, is_paused=is_paused):
-            raise NotFound("schedule", name[:200])
+    headers = await _once(request, caller, lambda: set_paused(engine_of(request), caller, name, is_paused=is_paused))
+    return await _schedules(request, caller, headers)
 
-    return await _schedules(request, caller, await _once(request, caller, do))
+
+async def set_paused(engine: Engine, caller: Caller, name: str, *, is_paused: bool) -> None:
+    """Of a schedule. Raises NotFound."""
+    if not _may_see(caller, name) or not await pause_schedule(engine, name, is_paused=is_paused):
+        raise NotFound("schedule", name[:200])

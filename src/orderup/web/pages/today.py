@@ -17,6 +17,7 @@ from orderup.web.orders import engine_of
 from orderup.web.pages import charts
 from orderup.web.pages.route import PageRouter
 from orderup.web.pages.site import site_of
+from orderup.web.pages.words import show_count
 from orderup.web.paging import ShopFilter, shop_of
 from orderup.web.routes import Router
 from orderup.web.tokens import Caller
@@ -65,18 +66,14 @@ def _attention(today: Today) -> Mapping[str, str]:
     found = {}
     for status in (OperationStatus.PENDING, OperationStatus.ERRORED, OperationStatus.PAUSED, OperationStatus.RUNNING):
         counts = [count for (_, each), count in today.counts.items() if each == status]
-        found[status.value] = _count(sum(counts), is_at_least=MOST_COUNTED in counts)
+        found[status.value] = show_count(sum(counts), is_at_least=MOST_COUNTED in counts)
     return found
-
-
-def _count(count: int, *, is_at_least: bool) -> str:
-    return f"{count:,} or more" if is_at_least else f"{count:,}"
 
 
 def _shown(hour: Hour) -> dict[str, str]:
     open_ones = set(map(str, OperationStatus)) - set(charts.OUTCOMES)
     return {
-        outcome: _count(
+        outcome: show_count(
             count, is_at_least=bool(hour.at_least & (open_ones if outcome == charts.OUTCOMES[-1] else {outcome}))
         )
         for outcome, count in charts.outcomes_of(hour).items()

@@ -27,6 +27,18 @@ def show_moment(micros: int | None, *, seconds: bool = False) -> Markup:
     )
 
 
+def show_date(micros: int | None) -> Markup:
+    """A point in time on any day: date and clock time in UTC until live.js writes them in the reader's own."""
+    if micros is None:
+        return Markup("")
+    moment = as_datetime(micros)
+    return Markup('<time datetime="{}" data-date title="{}">{}</time>').format(
+        moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        f"{moment:%Y-%m-%d %H:%M:%S} UTC",
+        f"{moment:%d %b %H:%M} UTC",
+    )
+
+
 def show_since(micros: int | None, now: int) -> Markup:
     """How long it has been; live.js keeps it true."""
     if micros is None:
@@ -54,6 +66,22 @@ def show_seconds(seconds: float | timedelta) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def show_exactly(length: timedelta) -> str:
+    """Such as "1 min 40 s": for what somebody has set."""
+    parts = []
+    left = length.total_seconds()
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number:.0f} {unit}")
+    return " ".join([*parts, *([f"{left:g} s"] if left or not parts else [])])
+
+
+def show_count(count: int, *, is_at_least: bool = False) -> str:
+    """is_at_least: counting stopped at a bound."""
+    return f"{count:,} or more" if is_at_least else f"{count:,}"
+
+
 def show_json(stored: str | None) -> str:
     """JSON as it is stored, with room between."""
     return json.dumps(json.loads(stored or "null"), indent=2, ensure_ascii=False)
@@ -66,6 +94,7 @@ def show_state(state: str) -> Markup:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": show_moment,
+    "date": show_date,
     "instant": show_time,
     "since": show_since,
     "seconds": show_seconds,

@@ -157,6 +157,10 @@ function clock(moment, seconds) {
   return moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined });
 }
 
+function date(moment) {
+  return moment.toLocaleString([], { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
+}
+
 function span(seconds) {
   if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
@@ -168,7 +172,9 @@ function span(seconds) {
 function localTimes() {
   for (const element of document.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);
-    const text = "since" in element.dataset ? span((Date.now() - moment) / 1000) : clock(moment, "seconds" in element.dataset);
+    const { since, seconds } = element.dataset;
+    const text = since !== undefined ? span((Date.now() - moment) / 1000)
+      : "date" in element.dataset ? date(moment) : clock(moment, seconds !== undefined);
     if (element.textContent !== text) element.textContent = text;
     element.title = `${moment.toLocaleString()} (${element.dateTime})`;
   }
