@@ -70,7 +70,8 @@ class Shop:
     templates: the package that holds the folder `templates` of its pages.
     worker_functions: async functions `(task) -> result` that `orderup work` runs, by kind; one with a keyword `speed`
     simulates, and is given --speed. example: a plan to draw. prune: deletes the shop's rows of operations that are
-    being pruned. forget: blanks what is personal in the shop's rows of operations.
+    being pruned. forget: blanks what is personal in the shop's rows of operations. facts: `(connection, ids)`, what
+    staff reads of operations on its pages, words and values by id, the order's name first.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Shop:
     example: Callable[[], Plan] | None = None
     prune: Callable[[Any, Sequence[int]], None] | None = None
     forget: Callable[[Any, Sequence[int]], None] | None = None
+    facts: Callable[[Any, Sequence[int]], Mapping[int, Mapping[str, str]]] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():

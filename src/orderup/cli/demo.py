@@ -42,7 +42,7 @@ def demo(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Draws the same lots again.")] = None,
 ) -> None:
-    """Show a shop at work, with nothing to prepare: its own server and throwaway database, and everybody played by programs.
+    """Show a shop at work, with nothing to prepare: its own server and database for once, everybody played by programs.
 
     The last lines sum it up. Exit code 0 means that each order came to the end it should have.
     """

@@ -1,7 +1,8 @@
 """The pizzeria's own rows: what the customer asked for, and where it goes. Names and addresses are here, and in the
 parameters of the task whose worker needs them; never in events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, delete, insert, select, update
@@ -45,6 +46,20 @@ def read_order(connection: ReadConnection, operation_id: int) -> dict[str, objec
     del row["operation_id"]
     wishes = row["extra_params"]
     return {**row, "extra_params": None if wishes is None else msgspec.json.decode(wishes)}
+
+
+def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, str]]:
+    """What staff reads of them. Nothing is told of what was forgotten."""
+    statement = select(pizza_orders).where(pizza_orders.c.operation_id.in_(operation_ids))
+    return {row["operation_id"]: dict(_facts({**row})) for row in connection.execute(statement).mappings()}
+
+
+def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Pizza", f"{row['name'] or 'Pizza'} ({row['tier']})"
+    told = (("For", "customer"), ("To", "delivery_address"), ("Made in", "region"), ("Wishes", "extra_params"))
+    for words, column in told:
+        if row[column] not in (None, "{}"):
+            yield words, row[column]
 
 
 def prune_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:

@@ -21,6 +21,7 @@ from orderup.web.auth import AsStaff
 from orderup.web.orders import engine_of, load
 from orderup.web.pages import bulk, today
 from orderup.web.pages.bulk import Verb, do_verb, verbs_for, verbs_of, wanted_statuses
+from orderup.web.pages.facts import facts_of
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.pages.timeline import draw
@@ -50,7 +51,8 @@ async def show_inbox(
     )
     rows = found[:A_PAGE]
     more = show_cursor(rows[-1][2].expires_at, rows[-1][0]) if len(found) > A_PAGE else None
-    rfas = [{**view_rfa(*row), **_moments(row[2])} for row in rows]
+    facts = await facts_of(request, ((row[0], row[1]) for row in rows))
+    rfas = [{**view_rfa(*row), **_moments(row[2]), "facts": facts.get(row[0], {})} for row in rows]
     return site_of(request).page(request, "inbox.html", rfas=rfas, status=status.value, cursor=more)
 
 
@@ -102,6 +104,7 @@ async def show_operations(
         request,
         "operations.html",
         operations=found[:A_PAGE],
+        facts=await facts_of(request, ((each.id, each.shop) for each in found[:A_PAGE])),
         shops=shop_of(engine, caller, None),
         statuses=[each.value for each in OperationStatus],
         shop=shop or "",
@@ -126,6 +129,7 @@ async def show_operation(request: Request, caller: AsStaff, id: str) -> Response
         request,
         "operation.html",
         operation=operation,
+        facts=(await facts_of(request, [(operation.id, operation.shop)])).get(operation.id, {}),
         history=history,
         timeline=draw(operation, history, now=engine.now()),
         verbs=verbs_of(operation.status),
