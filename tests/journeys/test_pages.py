@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.journeys.scene import QUICK, Scene
 from tests.journeys.windows import PATIENCE_MS, PHONE, Windows, open_windows
@@ -119,6 +119,26 @@ async def test_a_page_says_when_the_server_is_away_and_catches_up_when_it_is_bac
     await expect(tracker.locator("#connection")).to_have_text("Live")
 
 
+async def test_a_look_that_failed_is_taken_again(server: ServerProcess, windows: Windows) -> None:
+    windows.foreseen.append("503")
+    tracker = await order(windows, server)
+    failed: list[str] = []
+
+    async def fail_twice(route: Route) -> None:
+        if len(failed) < 2 and "x-live" in route.request.headers:
+            failed.append(route.request.url)
+            await route.fulfill(status=503, body="busy")
+        else:
+            await route.continue_()
+
+    await expect(tracker.locator("#connection")).to_have_text("Live")
+    await tracker.route("**/track/**", fail_twice)
+    staff = await windows.open(f"{server.back}/inbox")
+    await staff.get_by_role("button", name="Approve").click()
+    await expect(tracker.locator("#headline")).to_contain_text("Approved: waiting for a free hand")
+    assert len(failed) == 2
+
+
 async def test_without_javascript_the_same_is_seen_after_a_reload(
     scene: Scene, server: ServerProcess, windows: Windows
 ) -> None:
@@ -142,6 +162,6 @@ async def test_nothing_that_somebody_writes_is_run(server: ServerProcess, window
     await expect(tracker.locator("#headline")).to_contain_text("svg onload")
     operation = await windows.open(f"{server.back}/operations")
     await operation.locator("tbody a").first.click()
-    await expect(operation.locator("svg.timeline")).to_be_visible()
+    await expect(operation.get_by_role("img", name="Timeline")).to_be_visible()
     for page in (tracker, staff, operation):
         assert await page.evaluate("window.hacked") is None

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.services.programs import CHROMIUM_FLAGS
 
@@ -37,6 +37,7 @@ class Windows:
 @asynccontextmanager
 async def open_windows(chromium: Path) -> AsyncIterator[Windows]:
     """At the end, nothing went wrong in any of them."""
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
         windows = Windows(browser)

@@ -16,6 +16,7 @@ let heardAt = new Date();
 let isDue = false;
 let isLooking = false;
 let again = false;
+let misses = 0;
 
 function comeSoon() {
   if (isDue) return;
@@ -28,7 +29,8 @@ async function look() {
   isLooking = true;
   try {
     const answer = await fetch(location.href, { headers: { "X-Live": "1" }, signal: AbortSignal.timeout(10000) });
-    if (!answer.ok) return;
+    if (answer.status >= 500) throw new Error(answer.statusText);
+    if (!answer.ok) return; // refused: it would be again
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     // an answer that was overtaken by a later one shows what no longer is
     const at = Number(fresh.body.dataset.seq);
@@ -41,8 +43,11 @@ async function look() {
     }
     localTimes();
     announce();
+    misses = 0;
   } catch {
-    // the next look will do
+    // what happened is not told a second time, so it is looked for until it is seen
+    misses += 1;
+    setTimeout(comeSoon, Math.min(LOOK_EVERY_MS, 500 * 2 ** misses));
   } finally {
     isLooking = false;
     if (again) { again = false; comeSoon(); }
@@ -220,6 +225,7 @@ document.addEventListener("click", (event) => {
 
 localTimes();
 setInterval(localTimes, 1000);
+beat();
 setInterval(beat, 500);
 if (body.dataset.live) {
   connect();
