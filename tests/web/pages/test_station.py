@@ -22,9 +22,9 @@ from orderup.model.task import Task, TaskStatus
 from orderup.model.times import as_micros
 from orderup.web.orders import load
 from orderup.web.tokens import Role
-from tests.web.house import DATABASES, client_of, open_test_house, place, settings_for, token_of
+from tests.web.house import DATABASES, client_of, open_test_house, place, settings_for, token_of, workshop
+from tests.web.pages.reading import ORIGIN, signed_in, words_of
 
-ORIGIN = {"Origin": "http://localhost:8001"}
 PARAMS = {"boards": 4, "length_ml": 250, "woods": ["oak", "ash"], "wishes": {"no_knots": True}}
 SAW = Plan([PlannedTask("saw", params=PARAMS)])
 IN_PARIS = Plan([PlannedTask("saw", region="paris")])
@@ -35,7 +35,9 @@ STATION = "/station/workshop/saw"
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     is_file = request.param == "sqlite"
     values = {} if is_file else {"database_url": request.getfixturevalue("postgres_database")}
-    async with open_test_house(settings_for(tmp_path, **values)) as house:
+    shop = workshop()
+    shop.remote("carve", lease=timedelta(hours=1))
+    async with open_test_house(settings_for(tmp_path, **values), shops=[shop]) as house:
         yield house
 
 
@@ -90,18 +92,13 @@ def held_on(page: str) -> list[str]:
 def section(page: str, id: str) -> str:
     """The words of one of the lists of a station."""
     [inside] = re.findall(rf'<[ou]l id="{id}"[^>]*>(.*?)</[ou]l>\n', page, re.DOTALL)
-    return words_of(f"<main>{inside}")
-
-
-def words_of(page: str) -> str:
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition("<main")[2].partition(">")[2]))).strip()
+    return words_of(inside)
 
 
 async def tablet_of(house: House, stack: list[httpx2.AsyncClient], token: str, address: str = STATION) -> Tablet:
     client = client_of(house.back)
     stack.append(client)
-    await client.post("/sign-in", data={"token": token, "next": address})
-    return Tablet(client, address)
+    return Tablet(await signed_in(client, token), address)
 
 
 @pytest.fixture
@@ -226,6 +223,16 @@ async def test_what_waits_longer_than_it_should_is_late(house: House, ann: Table
     waiting = section(ann.page, "waiting")
     for id, said in zip(ids, ("11 min late", "6 min on time", "6 min late"), strict=True):
         assert f"{id[-4:]} {said}" in waiting
+
+
+async def test_a_persons_lease_is_longer_than_a_machines_and_never_shorter_than_its_kinds(
+    house: House, ann: Tablet
+) -> None:
+    for kind, length in (("saw", timedelta(minutes=10)), ("carve", timedelta(hours=1))):
+        await place(house, Plan([PlannedTask(kind)]))
+        ann.address = f"/station/workshop/{kind}"
+        task = await task_of(house, await ann.take())
+        assert (task.lease_until or 0) - (task.started_at or 0) == as_micros(length)
 
 
 async def test_two_people_take_two_tasks(house: House, ann: Tablet, bob: Tablet) -> None:

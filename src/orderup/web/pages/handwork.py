@@ -14,7 +14,7 @@ from orderup.model.ids import show_id, show_task_id
 from orderup.model.operation import OperationStatus
 from orderup.model.task import Task, TaskStatus
 from orderup.model.times import as_micros
-from orderup.web.pages.words import show_moment
+from orderup.web.pages.words import show_count, show_moment
 
 # So long somebody may wait for a task to be begun; or half of the time it has, if that is less.
 LATE_AFTER_US = as_micros(timedelta(minutes=10))
@@ -63,8 +63,8 @@ class Card:
 def count_in_words(waiting: int) -> str:
     if waiting == 0:
         return "nothing waits"
-    more = " or more" if waiting == MOST_COUNTED else ""
-    return f"{waiting:,}{more} wait{'s' if waiting == 1 else ''}"
+    count = show_count(waiting, is_at_least=waiting == MOST_COUNTED)
+    return f"{count} wait{'s' if waiting == 1 else ''}"
 
 
 def in_words(name: str) -> str:
