@@ -4,6 +4,7 @@ A field `database_url` is the variable `DATABASE_URL`. Only the commands read th
 `Settings.from_environment(os.environ)`; everybody else is handed a `Settings`, and a test writes one.
 """
 
+import base64
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from orderup.errors import Misconfigured
 
 SHORTEST_SECRET_KEY = 32
 SHORTEST_KEYS_DAYS = 7
+SHORTEST_WEBHOOK_KEY, LONGEST_WEBHOOK_KEY = 24, 64
 
 
 class LogFormat(StrEnum):
@@ -48,15 +50,31 @@ class SmtpSecurity(StrEnum):
     NONE = "none"
 
 
-def _read_url(*schemes: str) -> AfterValidator:
-    def check(url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in schemes or not parts.netloc:
-            listed = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise ValueError(f"must be an address that begins with {listed} and names a host")
-        return url.rstrip("/")
+def _check_url(url: str, *schemes: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.netloc:
+        listed = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"must be an address that begins with {listed} and names a host")
+    return url
 
-    return AfterValidator(check)
+
+def _read_url(*schemes: str) -> AfterValidator:
+    return AfterValidator(lambda url: _check_url(url, *schemes).rstrip("/"))
+
+
+def _check_webhook_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith("whsec_") or not SHORTEST_WEBHOOK_KEY <= len(key) <= LONGEST_WEBHOOK_KEY:
+        raise ValueError(
+            f"must be whsec_ and {SHORTEST_WEBHOOK_KEY} to {LONGEST_WEBHOOK_KEY} bytes in base64, such as what this "
+            'prints: python3 -c "import base64, secrets; '
+            "print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""
+        )
+    return secret
 
 
 def _read_web_page(url: str) -> str:
@@ -104,6 +122,9 @@ def _check_repository(name: str) -> str:
 
 
 HttpUrl = Annotated[str, _read_url("http", "https")]
+# To the letter: a slash at its end may matter to whoever reads it.
+ExactUrl = Annotated[str, AfterValidator(lambda url: _check_url(url, "http", "https"))]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_check_webhook_secret)]
 PageUrl = Annotated[HttpUrl, AfterValidator(_read_web_page)]
 DatabaseUrl = Annotated[str, AfterValidator(_read_database)]
 RedisUrl = Annotated[str, _read_url("redis", "rediss")]
@@ -172,6 +193,13 @@ class Settings(BaseModel):
     """people (coloured on a terminal) or json (one object a line)."""
     log_level: LogLevel = LogLevel.INFO
     """The least that is logged: debug, info, warning or error."""
+
+    # Who is told of what happens
+
+    webhook_url: ExactUrl | None = None
+    """Where each event is posted to, signed with WEBHOOK_SECRET. Unset: nowhere."""
+    webhook_secret: WebhookSecret | None = None
+    """Signs what goes to WEBHOOK_URL: whsec_ and 24 to 64 bytes in base64."""
 
     # Brokers
 
@@ -350,6 +378,8 @@ class Settings(BaseModel):
             ("smtp_username", "smtp_password"),
             ("smtp_password", "smtp_username"),
             ("github_token", "github_repository"),
+            ("webhook_url", "webhook_secret"),
+            ("webhook_secret", "webhook_url"),
         ]
         return [
             f"{variable_of(one)} is set without {variable_of(other)}. Set both, or neither."

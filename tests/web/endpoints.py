@@ -14,8 +14,13 @@ import httpx2
 
 from orderup.cli.assembly import House
 from orderup.cli.shops import load_shops
+from orderup.db.deliveries import Outcome, add_deliveries, register_target, settle
+from orderup.db.read import events_between
+from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
-from orderup.model.ids import show_id
+from orderup.model.delivery import show_delivery_id
+from orderup.model.event import Audience, Event
+from orderup.model.ids import read_id, show_id
 from orderup.model.plan import Plan, PlannedTask
 from orderup.settings import Settings
 from orderup.web.app import OrderupApp
@@ -217,6 +222,32 @@ async def schedule(_world: World) -> Ask:
     return Ask({"shop": "workshop", "name": "nightly"})
 
 
+async def target(world: World) -> Ask:
+    engine = world.house.engine
+    await engine.database.write(lambda connection: register_target(connection, "shelf", place="here", position=0))
+    return Ask({"target": "shelf"}, form={})
+
+
+async def delivery(world: World) -> Ask:
+    """One that has arrived."""
+    await target(world)
+    engine = world.house.engine
+    [event, *_] = await told(engine, read_id(await world.operation()))
+    here, now = Outcome(event.seq, event.operation_id), engine.now()
+    await engine.database.write(lambda connection: add_deliveries(connection, "shelf", [event], now=now))
+    await engine.database.write(lambda connection: settle(connection, "shelf", [here], now=now))
+    return Ask({"id": show_delivery_id(event.seq, "shelf")}, form={})
+
+
+async def told(engine: Engine, operation_id: int) -> Sequence[Event]:
+    """The events of an operation."""
+    return await engine.database.read(
+        lambda connection: events_between(
+            connection, after=0, until=1 << 60, operation_id=operation_id, shop=None, audience=Audience.INTERNAL, most=9
+        )
+    )
+
+
 async def queue_button(_world: World) -> Ask:
     return Ask({"shop": "workshop", "kind": "polish"}, form={"verb": "resume"})
 
@@ -300,6 +331,9 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/api/schedules"): nothing,
     ("POST", "/api/schedules/{shop}/{name}/pause"): schedule,
     ("POST", "/api/schedules/{shop}/{name}/resume"): schedule,
+    ("GET", "/api/deliveries"): nothing,
+    ("POST", "/api/deliveries/{id}/redeliver"): delivery,
+    ("POST", "/api/targets/{target}/redeliver"): target,
     ("GET", "/api/events"): nothing,
     (WEBSOCKET, "/api/live"): nothing,
     ("GET", "/"): nothing,
@@ -327,6 +361,9 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/workers"): nothing,
     ("GET", "/schedules"): nothing,
     ("POST", "/schedules/{shop}/{name}"): schedule_button,
+    ("GET", "/deliveries"): nothing,
+    ("POST", "/deliveries/{id}"): delivery,
+    ("POST", "/targets/{target}"): target,
     ("GET", "/station"): nothing,
     ("GET", "/station/{shop}/{kind}"): queue,
     ("POST", "/station/{shop}/{kind}"): station,

@@ -5,7 +5,7 @@ Source of the idea: the composition root of "Architecture Patterns with Python" 
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,10 +16,12 @@ from orderup.engine.claim import ClaimDesk
 from orderup.engine.clock import Clock
 from orderup.engine.engine import Engine, Limits
 from orderup.engine.lease import WorkerBook
+from orderup.engine.publish import Publisher, register_targets
 from orderup.engine.schedule import check_schedule
 from orderup.errors import OrderupError
 from orderup.executors.local import LocalExecutor
 from orderup.executors.upkeep import end_lease, keep_lease
+from orderup.model.delivery import Target
 from orderup.settings import Settings
 from orderup.shop import Shop
 from orderup.web import back, front
@@ -28,6 +30,7 @@ from orderup.web.engine_metrics import EngineMetrics
 from orderup.web.metrics import Metrics
 from orderup.web.pages import home
 from orderup.web.pages.site import Site
+from orderup.web.views import view_event
 
 
 @dataclass(slots=True)
@@ -55,6 +58,16 @@ def make_engine(settings: Settings, database: Database, shops: Sequence[Shop]) -
     return Engine(database, {shop.name: shop.kinds for shop in shops}, limits=limits)
 
 
+async def open_targets(settings: Settings, stack: AsyncExitStack) -> list[Target]:
+    """Where events go, to be closed with the stack."""
+    if settings.webhook_url is None or settings.webhook_secret is None:
+        return []
+    from orderup.integrations.webhook import Webhook
+
+    secret = settings.webhook_secret.get_secret_value()
+    return [await stack.enter_async_context(Webhook(settings.webhook_url, secret, show=view_event))]
+
+
 @asynccontextmanager
 async def open_house(
     settings: Settings,
@@ -77,7 +90,9 @@ async def open_house(
     await database.open()
     try:
         engine = make_engine(settings, database, shops)
-        async with asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            targets = await open_targets(settings, stack)
+            await register_targets(engine, targets)
             claim_desk, book = ClaimDesk(engine, group), WorkerBook(engine)
             local = LocalExecutor(engine, shops) if executor == "local" and _has_handlers(shops) else None
             clock = Clock(engine, schedules=schedules, prunes={shop.name: shop.prune for shop in shops if shop.prune})
@@ -88,6 +103,10 @@ async def open_house(
                 group.create_task(clock.run(), name="clock"),
                 group.create_task(book.run(), name="worker book"),
                 group.create_task(engine_metrics.run(), name="metrics"),
+                *(
+                    group.create_task(Publisher(engine, target).run(), name=f"publisher of {target.name}")
+                    for target in targets
+                ),
             ]
             working = _start_executor(group, engine, local, lease=settings.lease)
             front_app, back_app = _make_apps(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, SmallInteger, String, Table, Text
 from sqlalchemy.sql.expression import text
 
+from orderup.model.delivery import DeliveryState
 from orderup.model.operation import OperationStatus
 from orderup.model.rfa import RfaStatus
 from orderup.model.task import TaskStatus
@@ -243,6 +244,60 @@ schedules = Table(
     Column("skipped", Integer, nullable=False, server_default=text("0")),  # due while the last run was alive
     Column("missed", Integer, nullable=False, server_default=text("0")),  # due while no clock was running
     Column("is_paused", Integer, nullable=False, server_default=text("0")),
+)
+
+# Where events are sent. Only its holder changes its deliveries; the lease is judged by whether `beat` moves.
+targets = Table(
+    "targets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("place", Text, nullable=False),  # for people, without any secret
+    Column("position", BigInteger, nullable=False),  # every event up to this seq has its delivery
+    Column("holder", Text),  # null: let go
+    Column("process", Text),
+    Column("beat", BigInteger, nullable=False),
+    Column("delivered_at", BigInteger),  # the last one that arrived
+    Column("failed_at", BigInteger),  # the last try that did not
+    Column("error", Text),
+)
+
+# Each event for each target. `next_try_at` is null while an earlier event of the same operation is pending.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("operation_id", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_at", BigInteger),
+    Column("at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("error", Text),
+    CheckConstraint(" or ".join(f"state = '{state}'" for state in DeliveryState), name="delivery_state_is_known"),
+    CheckConstraint("(ended_at is null) = (state = 'pending')", name="ended_unless_pending"),
+    CheckConstraint("next_try_at is null or state = 'pending'", name="tried_while_pending"),
+    # an operation's deliveries in order: which is first, and what retention takes
+    Index("deliveries_of_operation", "operation_id", "seq"),
+    # what is due
+    Index(
+        "deliveries_due",
+        "target",
+        "next_try_at",
+        "seq",
+        sqlite_where=text("next_try_at is not null"),
+        postgresql_where=text("next_try_at is not null"),
+    ),
+    # what waits and what failed, counted and listed
+    Index(
+        "deliveries_open",
+        "target",
+        "state",
+        "seq",
+        sqlite_where=text("state <> 'delivered'"),
+        postgresql_where=text("state <> 'delivered'"),
+    ),
+    sqlite_with_rowid=False,
 )
 
 revoked_tokens = Table(

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 
 from orderup.db.database import ReadConnection, WriteConnection
-from orderup.db.tables import events, facts, keys, operations, permits, revoked_tokens, rfas, tasks
+from orderup.db.tables import deliveries, events, facts, keys, operations, permits, revoked_tokens, rfas, tasks
 from orderup.engine.engine import Engine
 from orderup.errors import Unavailable
 from orderup.model.times import as_micros
@@ -134,7 +134,7 @@ def _shops_that_finished(connection: ReadConnection, horizon: int) -> list[str]:
 
 
 def _of_operations() -> list[tuple[Any, Any]]:
-    of = [(table, table.c.operation_id) for table in (events, tasks, rfas, permits)]
+    of = [(table, table.c.operation_id) for table in (deliveries, events, tasks, rfas, permits)]
     return [*of, (operations, operations.c.id)]
 
 

@@ -1,7 +1,7 @@
 """The app for staff and workers."""
 
-from orderup.web import log, operations, overview, rfas, well_known, work, work_socket
-from orderup.web.pages import queues, schedules, sign_in, site, staff, station, workers
+from orderup.web import deliveries, log, operations, overview, rfas, well_known, work, work_socket
+from orderup.web.pages import deliveries as deliveries_page, queues, schedules, sign_in, site, staff, station, workers
 from orderup.web.routes import Router
 
 ROUTERS: tuple[Router, ...] = (
@@ -11,6 +11,7 @@ ROUTERS: tuple[Router, ...] = (
     work.router,
     work_socket.router,
     overview.router,
+    deliveries.router,
     log.router,
     well_known.router,
     site.router,
@@ -20,4 +21,5 @@ ROUTERS: tuple[Router, ...] = (
     queues.router,
     workers.router,
     schedules.router,
+    deliveries_page.router,
 )

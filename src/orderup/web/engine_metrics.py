@@ -9,7 +9,7 @@ are left out.
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orderup.db.busy import QueueState, operation_counts, queue_states, task_counts, worker_counts
 from orderup.db.database import ReadConnection
+from orderup.db.deliveries import TargetState, target_states
 from orderup.engine.engine import Engine
 from orderup.errors import OrderupError
 from orderup.model.event import Event
@@ -48,6 +49,7 @@ class Live:
     tasks: Counts
     queues: Sequence[QueueState]
     workers: Counts
+    targets: Sequence[TargetState]
     events_behind: int
     now: int
 
@@ -158,13 +160,14 @@ class EngineMetrics(Collector):
                 task_counts(connection, shops),
                 queue_states(connection, self._queues),
                 worker_counts(connection, now=now),
+                target_states(connection),
                 events_behind=0,
                 now=now,
             )
 
         live = await engine.database.read(read)
         behind = max(0, await engine.database.end_of_log() - engine.feed.position)
-        return Live(live.operations, live.tasks, live.queues, live.workers, behind, now)
+        return replace(live, events_behind=behind)
 
     async def refresh(self) -> None:
         """Have live figures that are fresh, or none."""
@@ -202,6 +205,7 @@ class EngineMetrics(Collector):
             live.workers if live else {},
         )
         yield from _queue_gauges(live)
+        yield from _target_gauges(live)
         behind = GaugeMetricFamily("orderup_feed_behind_events", "Events in the log that were not handed on yet.")
         if live is not None:
             behind.add_metric((), live.events_behind)
@@ -228,6 +232,27 @@ def _queue_gauges(live: Live | None) -> Iterator[Metric]:
         "1: nothing is claimed from this queue now.",
         ("queue",),
         {(queue.name,): float(queue.is_paused or (queue.paused_until or 0) > now) for queue in queues},
+    )
+
+
+def _target_gauges(live: Live | None) -> Iterator[Metric]:
+    targets = live.targets if live else ()
+    now = live.now if live else 0
+    yield _gauge(
+        "orderup_deliveries",
+        "Events that are to go out to a target or were given up, by target and state, each counted up to 10,000.",
+        ("target", "state"),
+        {
+            (target.name, state): count
+            for target in targets
+            for state, count in (("pending", target.pending), ("failed", target.failed))
+        },
+    )
+    yield _gauge(
+        "orderup_delivery_oldest_seconds",
+        "Seconds that the oldest pending event of a target has been waiting to arrive; 0 if none is.",
+        ("target",),
+        {(each.name,): 0.0 if each.oldest_at is None else max(0.0, (now - each.oldest_at) / 1e6) for each in targets},
     )
 
 

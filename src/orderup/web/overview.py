@@ -157,7 +157,7 @@ def _show_rate(kind: Kind | None) -> str | None:
 async def pause(request: Request, caller: AsStaff, shop: str, kind: str) -> Response:
     engine = engine_of(request)
     queue = known_queue(engine, caller, shop, kind)
-    headers = await _once(request, caller, lambda: pause_queue(engine, queue, by=caller.subject or "staff"))
+    headers = await do_once(request, caller, lambda: pause_queue(engine, queue, by=caller.subject or "staff"))
     return await _queues(request, caller, headers)
 
 
@@ -166,11 +166,11 @@ async def pause(request: Request, caller: AsStaff, shop: str, kind: str) -> Resp
 async def resume(request: Request, caller: AsStaff, shop: str, kind: str) -> Response:
     engine = engine_of(request)
     queue = known_queue(engine, caller, shop, kind)
-    headers = await _once(request, caller, lambda: resume_queue(engine, queue))
+    headers = await do_once(request, caller, lambda: resume_queue(engine, queue))
     return await _queues(request, caller, headers)
 
 
-async def _once(request: Request, caller: Caller, do: Callable[[], Awaitable[object]]) -> Mapping[str, str]:
+async def do_once(request: Request, caller: Caller, do: Callable[[], Awaitable[object]]) -> Mapping[str, str]:
     """Do it, unless the same request did it before; what its answer's headers tell of that. Raises KeyMisused."""
     engine = engine_of(request)
     key = idempotency_key(request, caller, None, now=engine.now())
@@ -261,7 +261,7 @@ async def resume_one(request: Request, caller: AsStaff, shop: str, name: str) ->
 
 
 async def _set_paused(request: Request, caller: Caller, name: str, *, is_paused: bool) -> Response:
-    headers = await _once(request, caller, lambda: set_paused(engine_of(request), caller, name, is_paused=is_paused))
+    headers = await do_once(request, caller, lambda: set_paused(engine_of(request), caller, name, is_paused=is_paused))
     return await _schedules(request, caller, headers)
 
 

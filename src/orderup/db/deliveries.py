@@ -1,0 +1,257 @@
+"""Rows of what goes out. Only the holder of a target changes its deliveries, and says in the same transaction that it
+still holds it; redelivery alone comes from elsewhere."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, and_, func, insert, or_, select, text, update
+
+from orderup.db.database import ReadConnection, WriteConnection
+from orderup.db.rows import EVENT_COLUMNS, read_event
+from orderup.db.tables import deliveries, events, targets
+from orderup.model.delivery import Delivery, DeliveryState
+from orderup.model.event import Event
+
+MOST_COUNTED = 10_000
+# SQLite takes 32,766 values in a statement.
+MOST_IDS = 1_000
+PENDING, DELIVERED, FAILED = (state.value for state in DeliveryState)
+# As the index of open ones has it: with `state = …` alone SQLite does not know that it will do.
+_IS_OPEN = text("deliveries.state <> 'delivered'")
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Who holds a target. beat: moves as long as the holder lives. process: where it runs, if that is known. position:
+    up to where the log has been followed."""
+
+    holder: str | None
+    process: str | None
+    beat: int
+    position: int
+
+
+class Due(msgspec.Struct, frozen=True):
+    """An event that is to be sent now. tries: those that failed."""
+
+    event: Event
+    tries: int
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a try. error: None if it arrived. next_try_at: None if it is over."""
+
+    seq: int
+    operation_id: int
+    error: str | None = None
+    next_try_at: int | None = None
+
+    @property
+    def state(self) -> str:
+        return DELIVERED if self.error is None else PENDING if self.next_try_at is not None else FAILED
+
+
+class TargetState(msgspec.Struct, frozen=True):
+    """How it goes with a target. pending, failed: counted up to MOST_COUNTED. oldest_at: since when the first one that
+    is pending is to go out. is_held: somebody sends to it."""
+
+    name: str
+    place: str
+    pending: int
+    failed: int
+    oldest_at: int | None
+    is_held: bool
+    delivered_at: int | None
+    failed_at: int | None
+    error: str | None
+
+
+# Who holds a target
+
+
+def register_target(connection: WriteConnection, name: str, *, place: str, position: int) -> None:
+    """A new target is told of what happens from `position` on."""
+    connection.insert_or_ignore(targets, {"name": name, "place": place, "position": position, "beat": 0})
+    connection.execute(update(targets).where(targets.c.name == name).values(place=place))
+
+
+def read_hold(connection: ReadConnection, name: str) -> Hold:
+    columns = (targets.c.holder, targets.c.process, targets.c.beat, targets.c.position)
+    [row] = connection.rows(select(*columns).where(targets.c.name == name))
+    return Hold(*row)
+
+
+def take_target(connection: WriteConnection, name: str, *, holder: str, process: str | None, seen: Hold) -> bool:
+    """Whether it is this holder's now: not if anybody took it or beat since `seen`."""
+    unmoved = and_(targets.c.name == name, targets.c.beat == seen.beat)
+    values = {"holder": holder, "process": process, "beat": seen.beat + 1}
+    return connection.execute(update(targets).where(unmoved).values(**values)).rowcount == 1
+
+
+def keep_target(connection: WriteConnection, name: str, *, holder: str, **values: object) -> bool:
+    """Whether it is still this holder's; in the transaction of what the holder writes."""
+    here = and_(targets.c.name == name, targets.c.holder == holder)
+    changed = {**values, "beat": targets.c.beat + 1}
+    return connection.execute(update(targets).where(here).values(**changed)).rowcount == 1
+
+
+def leave_target(connection: WriteConnection, name: str, *, holder: str) -> None:
+    keep_target(connection, name, holder=holder, process=None)
+    connection.execute(update(targets).where(targets.c.name == name, targets.c.holder == holder).values(holder=None))
+
+
+# What the holder writes
+
+
+def add_deliveries(connection: WriteConnection, target: str, told: Sequence[Event], *, now: int) -> None:
+    """Each of these events is to go out."""
+    if not told:
+        return
+    row = {"target": target, "state": PENDING, "tries": 0, "at": now}
+    rows = [{**row, "seq": event.seq, "operation_id": event.operation_id} for event in told]
+    connection.execute(insert(deliveries), rows)
+    _let_first_go(connection, target, {event.operation_id for event in told}, now=now)
+
+
+def settle(connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, now: int) -> None:
+    """Write down what came of tries; what waited for them goes next."""
+    for each in outcomes:
+        here = and_(deliveries.c.target == target, deliveries.c.seq == each.seq, deliveries.c.state == PENDING)
+        connection.execute(
+            update(deliveries)
+            .where(here)
+            .values(
+                state=each.state,
+                tries=deliveries.c.tries + 1,
+                next_try_at=each.next_try_at,
+                ended_at=None if each.state == PENDING else now,
+                error=each.error,
+            )
+        )
+    ended = {each.operation_id for each in outcomes if each.state != PENDING}
+    _let_first_go(connection, target, ended, now=now)
+
+
+def _let_first_go(connection: WriteConnection, target: str, operation_ids: Iterable[int], *, now: int) -> None:
+    """Of each operation the first pending delivery is due, unless it is already."""
+    earlier = deliveries.alias("earlier")
+    has_earlier = (
+        select(earlier.c.seq)
+        .where(
+            earlier.c.operation_id == deliveries.c.operation_id,
+            earlier.c.seq < deliveries.c.seq,
+            earlier.c.target == target,
+            earlier.c.state == PENDING,
+        )
+        .exists()
+    )
+    ids = sorted(operation_ids)
+    for first in range(0, len(ids), MOST_IDS):
+        waiting = and_(
+            deliveries.c.operation_id.in_(ids[first : first + MOST_IDS]),
+            deliveries.c.target == target,
+            deliveries.c.state == PENDING,
+            deliveries.c.next_try_at.is_(None),
+        )
+        connection.execute(update(deliveries).where(waiting, ~has_earlier).values(next_try_at=now))
+
+
+def read_due(connection: ReadConnection, target: str, *, now: int, most: int) -> tuple[list[Due], int | None]:
+    """What is to be sent now, and when the next one comes that is not."""
+    here = and_(deliveries.c.target == target, deliveries.c.next_try_at.is_not(None))
+    event = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
+    due = (
+        select(*event, deliveries.c.tries)
+        .join(events, events.c.seq == deliveries.c.seq)
+        .where(here, deliveries.c.next_try_at <= now)
+        .order_by(deliveries.c.next_try_at, deliveries.c.seq)
+        .limit(most)
+    )
+    later = select(func.min(deliveries.c.next_try_at)).where(here, deliveries.c.next_try_at > now)
+    found = [Due(read_event(row[:-1]), row[-1]) for row in connection.rows(due)]
+    return found, connection.execute(later).scalar()
+
+
+# What people look at and ask for
+
+
+def target_states(connection: ReadConnection) -> list[TargetState]:
+    found = []
+    for row in connection.execute(select(targets).order_by(targets.c.name)):
+        pending, oldest = _count(connection, row.name, PENDING)
+        failed, _ = _count(connection, row.name, FAILED)
+        told = (row.delivered_at, row.failed_at, row.error)
+        found.append(TargetState(row.name, row.place, pending, failed, oldest, row.holder is not None, *told))
+    return found
+
+
+def _count(connection: ReadConnection, target: str, state: str) -> tuple[int, int | None]:
+    here = and_(deliveries.c.target == target, deliveries.c.state == state, _IS_OPEN)
+    some = select(deliveries.c.at).where(here).order_by(deliveries.c.seq).limit(MOST_COUNTED).subquery()
+    [(count, oldest)] = connection.rows(select(func.count(), func.min(some.c.at)).select_from(some))
+    return count, oldest
+
+
+def list_deliveries(
+    connection: ReadConnection,
+    *,
+    target: str | None = None,
+    state: DeliveryState | None = None,
+    operation_id: int | None = None,
+    shop: str | None = None,
+    before: tuple[int, str] | None = None,
+    most: int,
+) -> list[Delivery]:
+    """The newest first. shop: events of this one only."""
+    statement = _deliveries()
+    if target is not None:
+        statement = statement.where(deliveries.c.target == target)
+    if state is not None:
+        statement = statement.where(deliveries.c.state == state.value)
+        if state is not DeliveryState.DELIVERED:
+            statement = statement.where(_IS_OPEN)
+    if operation_id is not None:
+        statement = statement.where(deliveries.c.operation_id == operation_id)
+    if shop is not None:
+        statement = statement.where(events.c.shop == shop)
+    if before is not None:
+        seq, name = before
+        same = and_(deliveries.c.seq == seq, deliveries.c.target < name)
+        statement = statement.where(or_(deliveries.c.seq < seq, same))
+    ordered = statement.order_by(deliveries.c.seq.desc(), deliveries.c.target.desc()).limit(most)
+    return [_read(row) for row in connection.rows(ordered)]
+
+
+def get_delivery(connection: ReadConnection, seq: int, target: str) -> Delivery | None:
+    rows = connection.rows(_deliveries().where(deliveries.c.target == target, deliveries.c.seq == seq))
+    return _read(rows[0]) if rows else None
+
+
+def _deliveries() -> Select[Any]:
+    own = (deliveries.c[name] for name in ("tries", "next_try_at", "at", "ended_at", "error"))
+    return select(
+        deliveries.c.seq,
+        deliveries.c.target,
+        deliveries.c.state,
+        events.c.type,
+        events.c.shop,
+        deliveries.c.operation_id,
+        *own,
+    ).join(events, events.c.seq == deliveries.c.seq)
+
+
+def _read(row: Sequence[Any]) -> Delivery:
+    seq, target, state, *rest = row
+    return Delivery(seq, target, DeliveryState(state), *rest)
+
+
+def send_again(connection: WriteConnection, found: Sequence[Delivery], *, now: int) -> None:
+    """These are to go out now, as if they had never been tried. One that waits for an earlier one goes on waiting."""
+    for each in found:
+        here = and_(deliveries.c.target == each.target, deliveries.c.seq == each.seq)
+        is_over = deliveries.c.state != PENDING
+        anew = {"state": PENDING, "tries": 0, "next_try_at": None, "ended_at": None, "at": now}
+        connection.execute(update(deliveries).where(here, is_over).values(**anew))
+        is_due = deliveries.c.next_try_at.is_not(None)
+        connection.execute(update(deliveries).where(here, is_due).values(next_try_at=now))
+        _let_first_go(connection, each.target, [each.operation_id], now=now)

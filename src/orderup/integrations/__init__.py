@@ -1,0 +1,1 @@
+"""Third parties, a file each."""
