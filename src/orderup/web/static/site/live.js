@@ -230,4 +230,6 @@ setInterval(beat, 500);
 if (body.dataset.live) {
   connect();
   setInterval(() => { if (line.dataset.state !== "live") look(); }, LOOK_EVERY_MS);
+  // a page that shows what no event tells of says how often, in seconds, it is to be looked at
+  if (body.dataset.look) setInterval(() => { if (!document.hidden) look(); }, body.dataset.look * 1000);
 }
