@@ -3,8 +3,10 @@
 from datetime import timedelta
 
 import httpx2
+from sqlalchemy import update
 
 from orderup.cli.assembly import House
+from orderup.db.tables import permits
 from orderup.engine.limit import rest_until
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.times import as_micros
@@ -67,6 +69,11 @@ async def test_limits_are_told_with_their_use_in_words_and_as_a_bar(
     async with client_of(limited_house.back, token=token_of(Role.STAFF)) as client:
         told = {each["name"]: each for each in (await client.get("/api/queues")).json()["queues"]}
     assert told["workshop/sand"]["spent_of_rate"] == 2
+    two_minutes_ago = permits.c.taken_at - 120_000_000
+    await limited_house.database.write(
+        lambda connection: connection.execute(update(permits).values(taken_at=two_minutes_ago))
+    )
+    assert cell(await row(staff, "sand"), "Limits") == "0 of 3 a minute 2 of 2 at once"
     assert told["workshop/sand"]["running"] == told["workshop/sand"]["running_of_concurrency"] == 2
 
 
