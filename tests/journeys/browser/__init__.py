@@ -1,0 +1,1 @@
+"""Pages in a real browser, of which several tests share one."""

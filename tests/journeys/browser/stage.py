@@ -1,0 +1,267 @@
+"""A pizzeria with orders in every state, and the screens that show them: made once, looked at by many tests."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+
+from orderup.web.pages.session import TOKEN_COOKIE
+from orderup.web.tokens import Role
+from tests.journeys.windows import DESK, PATIENCE_MS
+from tests.serving import ServerProcess, sqlite_url
+from tests.web.house import SECRET, token_of
+
+PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
+STEPS = ("make_dough", "add_toppings", "bake_pizza", "deliver_pizza")
+REGION = "eu-west-3"
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One address as somebody sees it. status: of the answer. act: what to do there first."""
+
+    name: str
+    url: str
+    role: Role | None = None
+    status: int = 200
+    act: Callable[[Page], Awaitable[object]] | None = None
+
+
+class Stage:
+    """A server with SECRET_KEY and every shop, on SQLite; whoever acts has a token."""
+
+    def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.environment = {"SECRET_KEY": SECRET.get_secret_value(), **(environment or {})}
+        self.server = self._server("server", self.environment)
+        self.client = httpx2.Client(timeout=20)
+        self.trackers: dict[str, str] = {}
+
+    def _server(self, name: str, environment: Mapping[str, str]) -> ServerProcess:
+        url = sqlite_url(self.folder)
+        return ServerProcess(folder=self.folder, database_url=url, environment=environment, name=name)
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.server.end()
+
+    # acting by the API
+
+    def call(self, role: Role, method: str, url: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"Bearer {token_of(role, 'ann')}"}
+        answer = self.client.request(method, url, json=body, headers=headers)
+        return answer.raise_for_status().json()
+
+    def staff(self, path: str, body: Any = None) -> Any:
+        return self.call(Role.STAFF, "POST", f"{self.server.back}{path}", {} if body is None else body)
+
+    def order(self, *, front: str | None = None, **wishes: Any) -> str:
+        """The id of a new order, whose tracker is kept."""
+        placed = self.call(Role.CUSTOMER, "POST", f"{front or self.server.front}/pizza/pizzas", {**PIZZA, **wishes})
+        self.trackers[placed["id"]] = placed["links"]["self"].replace("/pizzas/", "/track/")
+        return str(placed["id"])
+
+    def approve(self, id: str, notes: str | None = None) -> str:
+        self.staff(f"/api/rfas/{id}/approve", {"notes": notes})
+        return id
+
+    def claim(self, step: str, *, worker: str = "oven-1") -> dict[str, Any]:
+        """The first task in line."""
+        [task] = self.claim_many(step, most=1, worker=worker)
+        return task
+
+    def claim_many(self, step: str, *, most: int, worker: str = "oven-1") -> list[dict[str, Any]]:
+        """The first tasks in line, once there are some."""
+        ask = {"worker": worker, "shop": "pizza", "tasks": [step], "region": REGION, "max": most, "wait": 10}
+        tasks = self.call(Role.WORKER, "POST", f"{self.server.back}/api/work/claim", ask)["tasks"]
+        assert tasks, f"nobody needs {step}"
+        return list(tasks)
+
+    def work(self, task: Mapping[str, Any], verb: str, **body: Any) -> None:
+        url = f"{self.server.back}/api/work/{task['id']}/{verb}"
+        self.call(Role.WORKER, "POST", url, {"token": task["token"], **body})
+
+    def make(self, *steps: str) -> None:
+        """Do these steps of whichever order is first in line."""
+        for step in steps:
+            self.work(self.claim(step), "complete", result={"done": step})
+
+    def expired_order(self) -> str:
+        """One that nobody answered in time."""
+        hasty = self._server("hasty", {**self.environment, "RFA_EXPIRY_HOURS": "0.0001"})
+        with hasty:
+            hasty.start()
+            id = self.order(front=hasty.front)
+        self.until(lambda: self.status(id) == "cancelled", what="the request expires")
+        self.trackers[id] = self.trackers[id].replace(hasty.front, self.server.front)
+        return id
+
+    def status(self, id: str) -> str:
+        return str(self.call(Role.STAFF, "GET", f"{self.server.back}/api/operations/{id}")["status"])
+
+    def until(self, is_so: Callable[[], bool], *, what: str) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not is_so():
+            if time.monotonic() > end:
+                raise TimeoutError(what)
+            time.sleep(0.02)
+
+    # looking
+
+    async def window(self, browser: Browser, role: Role | None, *, name: str = "ann", **options: Any) -> BrowserContext:
+        """Somebody's browser, signed in."""
+        context = await browser.new_context(**{"viewport": DESK, **options})
+        context.set_default_timeout(PATIENCE_MS)
+        if role is not None:
+            token = token_of(role, name)
+            await context.add_cookies(
+                [{"name": TOKEN_COOKIE, "value": token, "url": app} for app in (self.server.front, self.server.back)]
+            )
+        return context
+
+
+async def visit(page: Page, screen: Screen) -> None:
+    """Until it is there, and live if it is a page that becomes so."""
+    answer = await page.goto(screen.url)
+    assert answer is not None
+    assert answer.status == screen.status, f"{screen.name}: {answer.status}"
+    if screen.act:
+        await screen.act(page)
+        await page.wait_for_load_state()
+
+
+def press(*buttons: str) -> Callable[[Page], Awaitable[object]]:
+    """One after the other."""
+
+    async def act(page: Page) -> None:
+        for button in buttons:
+            await page.get_by_role("button", name=button).first.click()
+
+    return act
+
+
+async def order_nothing(page: Page) -> None:
+    for label in ("What do you call it?", "Your name", "Where do you want it?"):
+        await page.get_by_label(label).fill(" ")
+    await page.get_by_role("button", name="Order").click()
+
+
+async def sign_in_wrongly(page: Page) -> None:
+    await page.get_by_label("Your token").fill("nobody's")
+    await page.get_by_role("button", name="Go on").click()
+
+
+def answer_too_late(stage: Stage, id: str) -> Callable[[Page], Awaitable[object]]:
+    """Somebody else has answered, and this page could not know it."""
+
+    async def act(page: Page) -> None:
+        async def let_others_go_first(route: Route) -> None:
+            await asyncio.to_thread(stage.approve, id)
+            await route.continue_()
+
+        await page.route(f"**/inbox/{id}", let_others_go_first)
+        await page.locator(f"#rfa-{id}").get_by_role("button", name="Decline").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Already approved")
+
+    return act
+
+
+AS_READ = """() => {
+  const main = document.querySelector("main").cloneNode(true);
+  for (const time of main.querySelectorAll("time[data-since]")) time.textContent = "a while";
+  return main.textContent.split(/\\s+/).join(" ");
+}"""
+
+
+async def same_as_anew(pages: Sequence[Page]) -> None:
+    """What these pages have come to show is what whoever opens them now is shown, but for how long ago it was."""
+    for page in pages:
+        end = time.monotonic() + PATIENCE_SECONDS
+        fresh = await page.context.new_page()
+        while True:
+            await fresh.goto(page.url)
+            expected, shown = await fresh.evaluate(AS_READ), await page.evaluate(AS_READ)
+            if shown == expected or time.monotonic() > end:
+                break
+        await fresh.close()
+        assert shown == expected, page.url
+
+
+def bare(stage: Stage) -> list[Screen]:
+    """The screens on which there is nothing yet."""
+    back = stage.server.back
+    paths = ("", "inbox", "operations", "station", "queues", "workers", "schedules", "deliveries")
+    return [Screen(f"{path or 'today'}, nothing yet", f"{back}/{path}", Role.STAFF) for path in paths]
+
+
+def furnish(stage: Stage) -> list[Screen]:
+    """Orders in every state, made by the API; every screen that there is to look at."""
+    front, back = stage.server.front, stage.server.back
+    orders = {
+        "delivered": stage.approve(stage.order(), "Enjoy!"),
+    }
+    stage.make(*STEPS)
+    orders["failed"] = stage.approve(stage.order(name="Diavola", tier="standard"))
+    stage.work(stage.claim("make_dough"), "fail", error="the mixer is on fire", final=True)
+    orders["retried"] = stage.approve(stage.order(name="Funghi"))
+    stage.work(stage.claim("make_dough"), "fail", error="the mixer stopped")
+    orders["on hold"] = stage.approve(stage.order(name="Napoli"))
+    stage.staff(f"/api/operations/{orders['on hold']}/pause")
+    orders["baking"] = stage.approve(stage.order(name="Tartufo", tier="premium"))
+    stage.make("make_dough", "add_toppings")
+    stage.claim("bake_pizza")
+    orders["approved"] = stage.approve(stage.order(name="Marinara"))
+    orders["declined"] = stage.order()
+    stage.staff(f"/api/rfas/{orders['declined']}/decline", {"notes": "We are out of basil."})
+    orders["cancelled"] = stage.order()
+    stage.staff(f"/api/operations/{orders['cancelled']}/cancel")
+    orders["expired"] = stage.expired_order()
+    orders["waiting"] = stage.order(customer="Bo", extra_params={"no": ["olives"]})
+    customers = [
+        Screen("home", f"{front}/"),
+        Screen("menu", f"{front}/pizza/"),
+        Screen("menu, with faults", f"{front}/pizza/", act=order_nothing),
+        Screen("not found", f"{front}/pizza/track/0000000000000?key=abc", status=404),
+        *(Screen(f"tracker, {state}", stage.trackers[id]) for state, id in orders.items()),
+    ]
+    staff = [
+        Screen("sign-in", f"{back}/sign-in"),
+        Screen("sign-in, refused", f"{back}/sign-in", act=sign_in_wrongly),
+        Screen("asked to sign in", f"{back}/operations", status=401),
+        Screen("forbidden", f"{back}/inbox", Role.CUSTOMER, status=403),
+        Screen("inbox", f"{back}/inbox", Role.STAFF),
+        Screen("inbox, declined", f"{back}/inbox?status=declined", Role.STAFF),
+        Screen("today", f"{back}/", Role.STAFF),
+        Screen("operations", f"{back}/operations", Role.STAFF),
+        Screen("operations, errored", f"{back}/operations?status=errored", Role.STAFF),
+        Screen("bulk preview", f"{back}/operations?status=errored", Role.STAFF, act=press("Retry all")),
+        *(Screen(f"operation, {state}", f"{back}/operations/{id}", Role.STAFF) for state, id in orders.items()),
+        *(Screen(name, f"{back}/{name}", Role.STAFF) for name in ("queues", "workers", "schedules", "deliveries")),
+        Screen("stations", f"{back}/station", Role.STAFF),
+        Screen("station", f"{back}/station/pizza/make_dough?region={REGION}", Role.WORKER),
+        Screen(
+            "station, at work", f"{back}/station/pizza/make_dough?region={REGION}", Role.STAFF, act=press("Take next")
+        ),
+    ]
+    changing = [
+        Screen("inbox, too late", f"{back}/inbox", Role.STAFF, act=answer_too_late(stage, orders["waiting"])),
+        Screen("bulk report", f"{back}/operations?status=errored", Role.STAFF, act=press("Retry all", "Retry them")),
+    ]
+    return [*customers, *staff, *changing]
+
+
+def chosen(screens: list[Screen]) -> list[Screen]:
+    """ORDERUP_SCREENS=station looks at those whose names hold this."""
+    part = os.environ.get("ORDERUP_SCREENS", "")
+    return [screen for screen in screens if part in screen.name]
