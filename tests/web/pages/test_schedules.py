@@ -43,13 +43,18 @@ def test_times_of_a_schedule_in_words(schedule: Schedule, words: str) -> None:
 
 
 async def test_the_next_five_due_times_are_told_in_utc_and_where_the_schedule_lives(
-    staff: httpx2.AsyncClient,
+    limited_house: House, staff: httpx2.AsyncClient
 ) -> None:
     told = re.findall(
         r"(\w{3} \d\d \w{3} \d\d:\d\d) UTC (\w{3} \d\d \w{3} \d\d:\d\d) Europe/Paris",
         cell(await row(staff, "monthly"), "Next"),
     )
     assert len(told) == 5
+    async with client_of(limited_house.back, token=token_of(Role.STAFF)) as client:
+        listed = {
+            each["name"]: each["next_due_at"] for each in (await client.get("/api/schedules")).json()["schedules"]
+        }
+    assert told[0][0] == f"{datetime.fromisoformat(listed['workshop/monthly']):%a %d %b %H:%M}"
     year = datetime.now(UTC).year
     for utc, local in told:
         moments = [datetime.strptime(f"{each} {utc} +0000", "%Y %a %d %b %H:%M %z") for each in (year, year + 1)]
