@@ -30,7 +30,7 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-READY_WITHIN_SECONDS = 30
+READY_WITHIN_SECONDS = 90
 
 
 class Program:

@@ -36,14 +36,14 @@ async def progress(scene: Scene) -> None:
     await until(lambda: scene.started() > before + 20, seconds=45, what="work goes on")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(420)
 async def test_a_database_that_is_restarted_under_load_costs_patience_and_nothing_else(
     scene: Scene, cluster: PostgresCluster
 ) -> None:
     server = scene.server("pizza").start()
     cooks = [scene.cook(server, f"cook-{number}", slots=8, shortest=0.1, longest=0.4).launch() for number in range(2)]
     crowd = scene.crowd(server)
-    async with asyncio.timeout(150), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
         await progress(scene)
         await asyncio.to_thread(cluster.stop)
@@ -64,12 +64,12 @@ async def test_a_database_that_is_restarted_under_load_costs_patience_and_nothin
     scene.assert_no_crash()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(420)
 async def test_a_standby_takes_nothing_until_it_is_promoted(scene: Scene, cluster: PostgresCluster) -> None:
     server = scene.server("pizza").start()
     cook = scene.cook(server, "cook", slots=8, shortest=0.05, longest=0.1).launch()
     crowd, late = scene.crowd(server), scene.crowd(server, name="late crowd")
-    async with asyncio.timeout(150), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS, ended_before=LATE_ORDERS), name="orders")
         await progress(scene)
         await asyncio.to_thread(cluster.restart_as_standby)

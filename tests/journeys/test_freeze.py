@@ -16,21 +16,21 @@ def lost(rows: DatabaseRows) -> int:
     return sum(operation.told("task.lost") for operation in rows.operations.values())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(420)
 async def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes(scene: Scene) -> None:
     server = scene.server("pizza").start()
     frozen = scene.cook(server, "frozen", slots=8, shortest=0.3, longest=0.4).launch()
     crowd = scene.crowd(server)
-    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
-        await until(lambda: scene.in_flight("frozen") > 4, seconds=30, what="the worker is busy")
+        await until(lambda: scene.in_flight("frozen") > 4, seconds=90, what="the worker is busy")
         frozen.freeze()
-        await until(lambda: lost(scene.rows()), seconds=30, what="its leases have run out")
+        await until(lambda: lost(scene.rows()), seconds=90, what="its leases have run out")
         scene.cook(server, "fresh", slots=8, shortest=0.01, longest=0.02).launch()
     before, refused = everything_in(scene.rows()), count_refused(scene)
     frozen.thaw()
-    await until(lambda: count_refused(scene) > refused, seconds=30, what="the woken worker was refused")
-    await until(lambda: not scene.in_flight("frozen"), seconds=30, what="all it held was answered for")
+    await until(lambda: count_refused(scene) > refused, seconds=90, what="the woken worker was refused")
+    await until(lambda: not scene.in_flight("frozen"), seconds=90, what="all it held was answered for")
     assert everything_in(scene.rows()) == before
     scene.check(must_have_ended=True)
     scene.assert_no_crash()
@@ -40,22 +40,22 @@ def count_refused(scene: Scene) -> int:
     return sum(isinstance(each, Answered) and each.status == 409 for each in read_records([scene.ledger_path]))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(420)
 async def test_a_server_frozen_past_its_lease_is_fenced_and_works_on_when_it_wakes(scene: Scene) -> None:
     server, other = scene.server(LAUNDRY).start(), scene.server(LAUNDRY, name="other").start()
     crowd = scene.crowd(other, place_at=server.front, path="loads", body={"seconds": 1}, cancelled=0)
-    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
-        await until(lambda: len(crowd.placed) == ORDERS, seconds=30, what="all are placed")
-        await until(lambda: scene.running() > 4, seconds=30, what="the server is busy")
+        await until(lambda: len(crowd.placed) == ORDERS, seconds=90, what="all are placed")
+        await until(lambda: scene.running() > 4, seconds=90, what="the server is busy")
         await freeze_between_writes(scene, server)
     assert lost(scene.rows()) > 0
     before = everything_in(scene.rows())
     server.thaw()
-    await until(lambda: was_fenced(server), seconds=30, what="the woken server was fenced")
+    await until(lambda: was_fenced(server), seconds=90, what="the woken server was fenced")
     assert everything_in(scene.rows()) == before
     again = scene.crowd(server, name="second crowd", path="loads", body={}, cancelled=0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await again.order(ORDERS, ended_before=ORDERS)
     scene.check(must_have_ended=True)
     scene.assert_no_crash()

@@ -37,12 +37,12 @@ def refused(crowd: Crowd) -> int:
     return sum(crowd.patient.statuses[status] for status in NOT_NOW)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(420)
 async def test_what_cannot_be_stored_is_refused_until_it_can_be_stored_again(scene: Scene, obstacle: Obstacle) -> None:
     server = scene.server("pizza").start()
     cook = scene.cook(server, "cook", slots=8, shortest=0.05, longest=0.1).launch()
     crowd, late = scene.crowd(server), scene.crowd(server, name="late crowd")
-    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS, ended_before=LATE_ORDERS), name="orders")
         await until(lambda: scene.started() > 20, seconds=45, what="work goes on")
         obstacle.put_up(server)

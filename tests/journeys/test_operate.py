@@ -95,7 +95,7 @@ def behind_nginx(nginx: Path, folder: Path, server: ServerProcess, port: int) ->
             except httpx2.TransportError:
                 return False
 
-        wait_until(answers, seconds=20, what="nginx answers")
+        wait_until(answers, seconds=90, what="nginx answers")
         yield
 
 
@@ -114,7 +114,7 @@ async def test_behind_the_proxy_that_it_shows_an_order_is_placed_and_followed(ng
             assert placed.status_code == 202, placed.text
             links = placed.json()["links"]
             assert links["self"].startswith(f"{public}/pizzas/")
-            async with asyncio.timeout(20), connect(links["live"], origin=public) as socket:  # type: ignore[arg-type]
+            async with asyncio.timeout(90), connect(links["live"], origin=public) as socket:  # type: ignore[arg-type]
                 assert json.loads(await socket.recv())["type"] == "operation.placed"
                 async with client.stream("GET", links["events"]) as stream:
                     assert await first_event(stream) == "operation.placed"

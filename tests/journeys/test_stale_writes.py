@@ -88,7 +88,7 @@ def test_a_token_whose_lease_has_run_out_does_nothing_any_more(hasty_counter: Co
     counter = hasty_counter
     counter.approved()
     stale = counter.claim("first")
-    wait_until(lambda: counter.read_task(stale["id"])["losses"] == 1, seconds=20, what="the lease has run out")
+    wait_until(lambda: counter.read_task(stale["id"])["losses"] == 1, seconds=90, what="the lease has run out")
     for verb, body in VERBS:
         assert "claim has ended" in counter.refused(counter.work, stale, verb, **body), verb
     fresh = counter.claim("second")

@@ -139,7 +139,7 @@ async def test_a_page_that_is_open_keeps_what_it_has(scene: Scene, server: Serve
         [before] = leases(scene)
         async with page.expect_request(is_beat):
             await page.clock.fast_forward("03:00")  # more than a quarter of ten minutes
-        await until(partial(has_longer_lease, scene, before), seconds=30, what="the lease is extended")
+        await until(partial(has_longer_lease, scene, before), seconds=90, what="the lease is extended")
     await expect(page.locator("#mine [data-state=running]")).to_have_count(1)
 
 

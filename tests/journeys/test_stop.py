@@ -10,7 +10,7 @@ from tests.journeys.scene import LAUNDRY, Scene, until
 ORDERS = 20
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("grace", ["10", "0"])
 async def test_a_server_that_is_stopped_finishes_or_hands_back_what_it_holds(
@@ -20,11 +20,11 @@ async def test_a_server_that_is_stopped_finishes_or_hands_back_what_it_holds(
     patient_leases = {"LEASE_SECONDS": "600", "HEARTBEAT_SECONDS": "200"}
     server = scene.server(LAUNDRY, environment=patient_leases, options=["--grace", grace]).start()
     crowd = scene.crowd(server, path="loads", body={"seconds": 0.5}, cancelled=0)
-    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS, at_once=10), name="orders")
-        await until(lambda: scene.running() > 5, seconds=30, what="the server is busy")
+        await until(lambda: scene.running() > 5, seconds=90, what="the server is busy")
         server.send(how)
-        await until(lambda: not server.runs, seconds=30, what="the server has stopped")
+        await until(lambda: not server.runs, seconds=90, what="the server has stopped")
         assert server.wait(seconds=1) == 0
         held = [task for operation in scene.rows().operations.values() for task in operation.tasks if task.token]
         assert not held
@@ -40,14 +40,14 @@ async def test_a_server_that_is_stopped_finishes_or_hands_back_what_it_holds(
     scene.assert_no_crash()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(420)
 async def test_a_server_that_is_stopped_sends_waiting_workers_and_followers_home(scene: Scene) -> None:
     server = scene.server("pizza").start()
     cook = scene.cook(server, "cook", slots=8, shortest=0.05, longest=0.1).launch()
     crowd = scene.crowd(server)
-    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
-        await until(lambda: scene.started() > 10, seconds=30, what="the worker is busy")
+        await until(lambda: scene.started() > 10, seconds=90, what="the worker is busy")
         server.terminate()
         # far below the ten seconds for which a worker would wait for a task, and a follower for ever
         await until(lambda: not server.runs, seconds=8, what="the server has stopped")

@@ -44,6 +44,7 @@ from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.pages.taken import Taken, remember_taken, taken_by
 from orderup.web.paging import shop_of
+from orderup.web.routes import Router
 from orderup.web.tokens import LOCAL_CALLER, Caller, Role
 
 MOST_SHOWN = 12
@@ -61,6 +62,8 @@ NOTHING_TAKEN = (
     "up here by itself; take it then."
 )
 router = PageRouter()
+# What live.js reads: refused in JSON, as by the API.
+feeds = Router(tags=["pages"])
 
 
 class Station:
@@ -337,7 +340,7 @@ async def _refuse(request: Request, station: Station, place: Place, form: Finish
 # What happens, told to the page
 
 
-@router.get(
+@feeds.get(
     "/station/{shop}/{kind}/events",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}},
@@ -350,7 +353,10 @@ async def follow_events(request: Request, caller: AsHand, shop: str, kind: str, 
     )
 
 
-@router.websocket("/station/{shop}/{kind}/live")
+@feeds.websocket("/station/{shop}/{kind}/live")
 async def follow_live(websocket: WebSocket, caller: AsHand, shop: str, kind: str, after: After = 0) -> None:
     station, engine = Station(websocket, caller, shop, kind), engine_of(websocket)
     await stream_to(websocket, engine.feed, after=after, operation_id=None, shop=station.shop, audience=Audience.STAFF)
+
+
+router.include_router(feeds)
