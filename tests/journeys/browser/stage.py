@@ -92,10 +92,14 @@ class Stage:
         url = f"{self.server.back}/api/work/{task['id']}/{verb}"
         self.call(Role.WORKER, "POST", url, {"token": task["token"], **body})
 
-    def make(self, *steps: str) -> None:
-        """Do these steps of whichever order is first in line."""
+    def make(self, *steps: str, orders: int = 1) -> None:
+        """Do these steps of so many orders, of whichever are first in line."""
         for step in steps:
-            self.work(self.claim(step), "complete", result={"done": step})
+            made = 0
+            while made < orders:
+                for task in self.claim_many(step, most=orders - made):
+                    self.work(task, "complete", result={"done": step})
+                    made += 1
 
     def expired_order(self) -> str:
         """One that nobody answered in time."""
@@ -185,17 +189,18 @@ AS_READ = """() => {
 
 
 async def same_as_anew(pages: Sequence[Page]) -> None:
-    """What these pages have come to show is what whoever opens them now is shown, but for how long ago it was."""
+    """What these pages of one person have come to show is what he is shown if he opens them now, but for how long ago
+    it was."""
+    fresh = await pages[0].context.new_page()
     for page in pages:
         end = time.monotonic() + PATIENCE_SECONDS
-        fresh = await page.context.new_page()
         while True:
             await fresh.goto(page.url)
             expected, shown = await fresh.evaluate(AS_READ), await page.evaluate(AS_READ)
             if shown == expected or time.monotonic() > end:
                 break
-        await fresh.close()
         assert shown == expected, page.url
+    await fresh.close()
 
 
 def bare(stage: Stage) -> list[Screen]:
