@@ -203,13 +203,33 @@ def list_deliveries(
     most: int,
 ) -> list[Delivery]:
     """The newest first. shop: events of this one only."""
-    statement = _deliveries()
-    if target is not None:
-        statement = statement.where(deliveries.c.target == target)
-    if state is not None:
-        statement = statement.where(deliveries.c.state == state.value)
-        if state is not DeliveryState.DELIVERED:
-            statement = statement.where(_IS_OPEN)
+    if target is None and state in (DeliveryState.PENDING, DeliveryState.FAILED):
+        # they are few, perhaps, among very many that have arrived: looked up by target in their own index
+        names = [name for (name,) in connection.rows(select(targets.c.name))]
+    else:
+        names = [target]
+    found = []
+    for name in names:
+        statement = _deliveries()
+        if name is not None:
+            statement = statement.where(deliveries.c.target == name)
+        if state is not None:
+            statement = statement.where(deliveries.c.state == state.value)
+            if state is not DeliveryState.DELIVERED:
+                statement = statement.where(_IS_OPEN)
+        found += _newest(connection, statement, operation_id=operation_id, shop=shop, before=before, most=most)
+    return sorted(found, key=lambda each: (each.seq, each.target), reverse=True)[:most]
+
+
+def _newest(
+    connection: ReadConnection,
+    statement: Select[Any],
+    *,
+    operation_id: int | None,
+    shop: str | None,
+    before: tuple[int, str] | None,
+    most: int,
+) -> list[Delivery]:
     if operation_id is not None:
         statement = statement.where(deliveries.c.operation_id == operation_id)
     if shop is not None:
@@ -217,7 +237,8 @@ def list_deliveries(
     if before is not None:
         seq, name = before
         same = and_(deliveries.c.seq == seq, deliveries.c.target < name)
-        statement = statement.where(or_(deliveries.c.seq < seq, same))
+        # said twice, so that the index is entered where the page begins
+        statement = statement.where(deliveries.c.seq <= seq, or_(deliveries.c.seq < seq, same))
     ordered = statement.order_by(deliveries.c.seq.desc(), deliveries.c.target.desc()).limit(most)
     return [_read(row) for row in connection.rows(ordered)]
 

@@ -265,8 +265,8 @@ targets = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("target", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("target", Text, primary_key=True),
     Column("operation_id", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("tries", Integer, nullable=False),

@@ -22,8 +22,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "deliveries",
-        Column("target", Text, primary_key=True),
         Column("seq", BigInteger, primary_key=True, autoincrement=False),
+        Column("target", Text, primary_key=True),
         Column("operation_id", BigInteger, nullable=False),
         Column("state", Text, nullable=False),
         Column("tries", Integer, nullable=False),
