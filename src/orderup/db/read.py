@@ -48,6 +48,13 @@ def events_between(
     return [read_event(row) for row in _rows(connection, statement.limit(most))]
 
 
+def last_events(connection: ReadConnection, operation_id: int, *, audience: Audience, most: int) -> list[Event]:
+    """The newest events of an operation that this audience may see, at most so many, in order."""
+    mine = (events.c.operation_id == operation_id) & (events.c.audience <= int(audience))
+    newest = _rows(connection, select(*_EVENT).where(mine).order_by(events.c.n.desc()).limit(most))
+    return [read_event(row) for row in reversed(newest)]
+
+
 def load_one(connection: ReadConnection, operation_id: int) -> Operation:
     """An operation with its tasks and RFA. Raises NotFound."""
     rows = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import Request
 from starlette.responses import Response
 
-from orderup.db.read import events_between
+from orderup.db.read import last_events
 from orderup.engine.engine import Engine
 from orderup.errors import Conflict
 from orderup.model import steer
@@ -16,14 +16,13 @@ from orderup.model.operation import Draft, Operation, OperationStatus
 from orderup.model.rfa import RfaStatus
 from orderup.model.task import Task, TaskStatus
 from orderup.web.auth import AsOrderCaller
-from orderup.web.live import LARGEST_SEQ
 from orderup.web.order_routes import CancelCheck, may_always_cancel
 from orderup.web.orders import engine_of, find_order, links_of
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.routes import Router
 
-MOST_EVENTS = 200
+MOST_EVENTS = 500
 DONE, NOW, NEXT, STOPPED = "done", "now", "next", "stopped"
 
 
@@ -186,17 +185,9 @@ def add_order_pages(
 
 
 async def history_of(engine: Engine, operation_id: int, *, audience: Audience) -> Sequence[Event]:
-    """The first MOST_EVENTS events of an operation that this audience may see."""
+    """The last MOST_EVENTS events of an operation that this audience may see."""
     return await engine.database.read(
-        lambda connection: events_between(
-            connection,
-            after=0,
-            until=LARGEST_SEQ,
-            operation_id=operation_id,
-            shop=None,
-            audience=audience,
-            most=MOST_EVENTS,
-        )
+        lambda connection: last_events(connection, operation_id, audience=audience, most=MOST_EVENTS)
     )
 
 
