@@ -227,3 +227,16 @@ async def test_what_is_refused_is_told_on_a_page(back: httpx2.AsyncClient) -> No
     answer = await back.get("/operations/0000000000000")
     assert answer.status_code == 404
     assert "There is no operation 0000000000000" in words_of(answer.text)
+
+
+async def test_an_address_that_leads_nowhere_is_told_on_a_page_to_a_browser_and_in_json_to_a_program(
+    front: httpx2.AsyncClient, back: httpx2.AsyncClient
+) -> None:
+    for app in (front, back):
+        page = await app.get("/no/such/page", headers={"Accept": "text/html,*/*;q=0.8"})
+        assert page.status_code == 404
+        assert "There is nothing at /no/such/page." in words_of(page.text)
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        told = await app.get("/no/such/page")
+        assert told.status_code == 404
+        assert told.json()["detail"] == "There is nothing at /no/such/page."

@@ -29,6 +29,7 @@ from orderup.web.app import MountedShop, OrderupApp, build_app
 from orderup.web.engine_metrics import EngineMetrics
 from orderup.web.metrics import Metrics
 from orderup.web.pages import home
+from orderup.web.pages.route import show_nothing_there
 from orderup.web.pages.site import Site
 from orderup.web.views import view_event
 
@@ -170,7 +171,7 @@ def _make_apps(
             metrics=metrics,
         )
         app.state.kind, app.state.engine, app.state.shop_prefixes = kind, engine, prefixes
-        app.state.site = site
+        app.state.site, app.state.show_nothing_there = site, show_nothing_there
         return app
 
     site = Site({shop.name: shop.templates for shop in shops if shop.templates}, shops=shops)

@@ -6,7 +6,7 @@ Before a WebSocket is accepted it is refused with the answer that a request woul
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -111,6 +111,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: tuple[FieldProblem, ...] = ()
 
 
+# A page that tells of a problem, for whoever asks for pages.
+ShowPage = Callable[[Request, Problem], Response | None]
+
+
 def status_of(error: Exception) -> HTTPStatus:
     """By the nearest class in the table; 500 for what is not in it."""
     return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -199,6 +203,9 @@ async def _answer_http_exception(connection: Any, error: Exception) -> Any:
     problem = Problem(
         status=error.status_code, title=phrase, detail=detail[:LONGEST_DETAIL], instance=instance_of(connection)
     )
+    show: ShowPage | None = getattr(connection.app.state, "show_nothing_there", None)
+    if show and error.status_code == 404 and isinstance(connection, Request) and (page := show(connection, problem)):
+        return page
     return await _answer(connection, problem, dict(error.headers or {}))
 
 

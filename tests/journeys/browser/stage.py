@@ -56,10 +56,13 @@ class Stage:
         self.client.close()
         self.server.end()
 
+    def token(self, role: Role, name: str = "ann") -> str:
+        return token_of(role, name)
+
     # acting by the API
 
     def call(self, role: Role, method: str, url: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {token_of(role, 'ann')}"}
+        headers = {"Authorization": f"Bearer {self.token(role)}"}
         answer = self.client.request(method, url, json=body, headers=headers)
         return answer.raise_for_status().json()
 
@@ -128,7 +131,7 @@ class Stage:
         context = await browser.new_context(**{"viewport": DESK, **options})
         context.set_default_timeout(PATIENCE_MS)
         if role is not None:
-            token = token_of(role, name)
+            token = self.token(role, name)
             await context.add_cookies(
                 [{"name": TOKEN_COOKIE, "value": token, "url": app} for app in (self.server.front, self.server.back)]
             )
@@ -237,6 +240,7 @@ def furnish(stage: Stage) -> list[Screen]:
         Screen("home", f"{front}/"),
         Screen("menu", f"{front}/pizza/"),
         Screen("menu, with faults", f"{front}/pizza/", act=order_nothing),
+        Screen("nothing there", f"{front}/no/such/page", status=404),
         Screen("not found", f"{front}/pizza/track/0000000000000?key=abc", status=404),
         *(Screen(f"tracker, {state}", stage.trackers[id]) for state, id in orders.items()),
     ]

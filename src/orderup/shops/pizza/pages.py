@@ -65,7 +65,8 @@ async def order(request: Request, caller: AsAnyone) -> Response:
         form = PizzaForm.model_validate(fields)
     except ValidationError as error:
         wrong = {one.field: one.message for one in problem_of_invalid(error.errors()).errors}
-        key = fields.get("key") or uuid4().hex
+        # a key that is no key would be refused for good
+        key = uuid4().hex if "key" in wrong else fields.get("key") or uuid4().hex
         return _menu(request, key=key, values={**EMPTY, **fields}, code=422, wrong=wrong)
     body = PizzaBody(**form.model_dump(exclude={"key"}))
     placed = await place_pizza(request, caller, body, key=form.key)

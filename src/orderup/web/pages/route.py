@@ -24,8 +24,7 @@ class PageRoute(GuardedRoute):
         handle = super().get_route_handler()
 
         async def answered(request: Request) -> Response:
-            # before anything is looked at: what happens from here on is told to the page again
-            request.state.seq = request.app.state.engine.feed.position
+            _note_position(request)
             try:
                 return await handle(request)
             except Unauthenticated as error:
@@ -41,6 +40,19 @@ class PageRoute(GuardedRoute):
                 return _refused(request, Problem(status=error.status_code, title=detail, detail=detail))
 
         return answered
+
+
+def _note_position(request: Request) -> None:
+    """Before anything is looked at: what happens from here on is told to the page again."""
+    request.state.seq = request.app.state.engine.feed.position
+
+
+def show_nothing_there(request: Request, problem: Problem) -> Response | None:
+    """Where an address leads nowhere: a page for a browser; None for a program, which does not ask for one."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return None
+    _note_position(request)
+    return _refused(request, problem)
 
 
 def _ask_to_sign_in(request: Request, error: Unauthenticated) -> Response:
