@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from starlette.responses import Response
 
@@ -36,6 +36,9 @@ from orderup.web.orders import engine_of
 
 PATH = "pizzas"
 MOST_WISHES_BYTES = 10_000
+# What Python calls space, and other languages do not, counts as space.
+NOT_ONLY_SPACE = r"[^\s\x1c-\x1f]"
+STRIP = AfterValidator(str.strip)
 EXAMPLE: JsonDict = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
 front = Router(tags=["pizza"])
 
@@ -48,16 +51,17 @@ def _check_wishes(wishes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(longest: int) -> Any:
-    return StringConstraints(strip_whitespace=True, min_length=1, max_length=longest)
+    """As long as it was sent, and not only space: so the schema says all. STRIP comes after it."""
+    return Field(min_length=1, max_length=longest, pattern=NOT_ONLY_SPACE)
 
 
 class Wanted(BaseModel):
     """What every order says. name: of the pizza. tier: see the menu."""
 
-    name: Annotated[str, _text(100)]
+    name: Annotated[str, _text(100), STRIP]
     tier: Literal["basic", "standard", "premium"]
-    delivery_address: Annotated[str, _text(500)]
-    customer: Annotated[str, _text(200)]
+    delivery_address: Annotated[str, _text(500), STRIP]
+    customer: Annotated[str, _text(200), STRIP]
 
 
 class PizzaBody(Wanted, RequestModel):

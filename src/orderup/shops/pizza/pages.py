@@ -64,7 +64,8 @@ async def order(request: Request, caller: AsAnyone) -> Response:
     try:
         form = PizzaForm.model_validate(fields)
     except ValidationError as error:
-        wrong = {one.field: one.message for one in problem_of_invalid(error.errors()).errors}
+        said = {one.field: one.message for one in problem_of_invalid(error.errors()).errors}
+        wrong = {name: text if fields.get(name, "").strip() else "Please fill this in." for name, text in said.items()}
         # a key that is no key would be refused for good
         key = uuid4().hex if "key" in wrong else fields.get("key") or uuid4().hex
         return _menu(request, key=key, values={**EMPTY, **fields}, code=422, wrong=wrong)

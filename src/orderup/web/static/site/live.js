@@ -223,6 +223,44 @@ document.addEventListener("click", (event) => {
   navigator.clipboard?.writeText(copied.dataset.copy).then(() => { announcer.textContent = "Copied"; });
 });
 
+// Keys for whoever decides many requests: letters alone, so they can be turned off (WCAG 2.1.4)
+
+const keys = document.querySelector(".keys");
+const keysAreOn = () => localStorage.getItem("keys") !== "off";
+const cards = () => [...document.querySelectorAll(".inbox > .card")];
+
+function showKeys() {
+  const toggle = keys.querySelector("button");
+  toggle.setAttribute("aria-pressed", String(keysAreOn()));
+  toggle.textContent = keysAreOn() ? "On" : "Off";
+}
+
+function press(letter) {
+  const all = cards();
+  const here = all.indexOf(document.activeElement.closest(".card"));
+  const there = { j: here + 1, k: here < 0 ? all.length - 1 : here - 1 }[letter];
+  if (there !== undefined) all[Math.min(Math.max(there, 0), all.length - 1)]?.focus();
+  else if (letter === "d") all[here]?.querySelector("textarea").focus();
+  else if (letter === "a" && here >= 0) {
+    sessionStorage.setItem("byKeys", "1"); // the page that comes then begins where this one ended
+    all[here].querySelector("button[value=approve]").click();
+  }
+}
+
+if (keys) {
+  keys.hidden = false;
+  showKeys();
+  keys.querySelector("button").addEventListener("click", () => {
+    localStorage.setItem("keys", keysAreOn() ? "off" : "on");
+    showKeys();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (!keysAreOn() || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    if ("jkad".includes(event.key)) { event.preventDefault(); press(event.key); }
+  });
+  if (sessionStorage.getItem("byKeys")) { sessionStorage.removeItem("byKeys"); cards()[0]?.focus(); }
+}
+
 localTimes();
 setInterval(localTimes, 1000);
 beat();
