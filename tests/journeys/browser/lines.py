@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from random import Random
 
-from playwright.async_api import WebSocketRoute
+from playwright.async_api import Route, WebSocketRoute
 
 LONGEST_DELAY_SECONDS = 0.4
+LONGEST_LOOK_SECONDS = 1.2
 MOST_HELD = 4
 # Of a draw between 0 and 1: below the first the line is cut, below the next the frame waits for others, below the last
 # it comes twice.
@@ -42,6 +43,15 @@ class BadLine:
                     self._send(page_side, frame)
 
         server_side.on_message(hear)
+
+    async def answer_late(self, route: Route) -> None:
+        """For `page.route`. What a page is shown when it looks again is old when it comes."""
+        if self.is_mended or "x-live" not in route.request.headers:
+            await route.continue_()
+            return
+        answer = await route.fetch()
+        await asyncio.sleep(self.random.uniform(0, LONGEST_LOOK_SECONDS))
+        await route.fulfill(response=answer)
 
     def mend(self) -> None:
         """What was held back comes now, and then everything as it is sent."""

@@ -28,6 +28,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 async def open_badly(context: BrowserContext, url: str, line: BadLine) -> Page:
     page = await context.new_page()
     await page.route_web_socket(LIVE, line.lead)
+    await page.route(re.compile(re.escape(url)), line.answer_late)
     await page.goto(url)
     return page
 
@@ -59,6 +60,7 @@ async def test_a_page_on_a_bad_line_ends_as_one_that_is_opened_anew(stage: Stage
             line.mend()
             print(f"ORDERUP_TEST_SEED={line.seed}")
             await same_as_anew([page])
+            await page.unroute_all(behavior="ignoreErrors")
             await page.close()
 
 
