@@ -155,6 +155,30 @@ async def test_whoever_decides_second_is_told_who_was_first(house: House, back: 
     assert "bob was first" in words_of(answer.text)
 
 
+async def test_what_was_decided_lately_and_by_whom_stands_below_what_waits(
+    house: House, back: httpx2.AsyncClient
+) -> None:
+    ids = [await place(house, ASKED) for _ in range(3)]
+    await signed_in(back)
+    csrf = hidden((await back.get("/inbox")).text, "csrf")
+    for id, verb in zip(ids[:2], ("approve", "decline"), strict=True):
+        await back.post(f"/inbox/{id}", data={"verb": verb, "csrf": csrf}, headers=ORIGIN)
+    waiting, _, decided = (await back.get("/inbox")).text.partition('<section id="decided"')
+    assert [id in waiting for id in ids] == [False, False, True]
+    assert re.findall(r"(\w+) by (\w+)", words_of(f"<main {decided}")) == [("declined", "ann"), ("approved", "ann")]
+    assert ids[2] not in decided
+
+
+async def test_of_what_was_decided_the_newest_comes_first(house: House, back: httpx2.AsyncClient) -> None:
+    ids = [await place(house, ASKED) for _ in range(3)]
+    await signed_in(back)
+    csrf = hidden((await back.get("/inbox")).text, "csrf")
+    for id in ids:
+        await back.post(f"/inbox/{id}", data={"verb": "approve", "csrf": csrf}, headers=ORIGIN)
+    shown = (await back.get("/inbox?status=approved")).text
+    assert re.findall(r'id="rfa-(\w+)"', shown) == ids[::-1]
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", None])
 async def test_a_form_from_another_site_changes_nothing(
     house: House, back: httpx2.AsyncClient, origin: str | None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, tuple_, union_all
+from sqlalchemy import Select, select, tuple_, union_all
 
 from orderup.db.database import KeyTaken, ReadConnection
 from orderup.db.rows import (
@@ -23,6 +23,8 @@ from orderup.model.ids import show_id
 from orderup.model.operation import Operation
 from orderup.model.rfa import Rfa
 
+DECISIONS = ("rfa.approved", "rfa.declined", "rfa.expired")
+LATELY = 1_000
 _EVENT = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
 
 
@@ -124,13 +126,30 @@ def list_rfas(
     shops: Sequence[str],
     after: tuple[int, ...] | None,
     most: int,
+    latest_first: bool = False,
 ) -> list[tuple[int, str, Rfa]]:
-    """Operation id, shop and RFA, the earliest deadline first. `after`: deadline and id of the last one seen."""
+    """Operation id, shop and RFA, the earliest deadline first, or the latest. `after`: deadline and id of the last one
+    seen."""
     found: list[Any] = []
+    place = tuple_(rfas.c.expires_at, rfas.c.operation_id)
     for shop in shops:
-        walk = select(*(rfas.c[name] for name in RFA_COLUMNS)).where(rfas.c.status == status, rfas.c.shop == shop)
+        walk = _rfas().where(rfas.c.status == status, rfas.c.shop == shop)
         if after is not None:
-            walk = walk.where(tuple_(rfas.c.expires_at, rfas.c.operation_id) > tuple_(*after))
-        found += _rows(connection, walk.order_by(rfas.c.expires_at, rfas.c.operation_id).limit(most))
-    found.sort(key=lambda row: (row[5], row[0]))
+            walk = walk.where(place < tuple_(*after) if latest_first else place > tuple_(*after))
+        order = [column.desc() if latest_first else column for column in (rfas.c.expires_at, rfas.c.operation_id)]
+        found += _rows(connection, walk.order_by(*order).limit(most))
+    found.sort(key=lambda row: (row[5], row[0]), reverse=latest_first)
     return [(row[0], row[1], read_rfa(row)) for row in found[:most]]
+
+
+def last_decisions(connection: ReadConnection, *, shops: Sequence[str], most: int) -> list[tuple[int, str, Rfa]]:
+    """As `list_rfas`: those decided or expired last, of which one of the last LATELY events tells; the newest first."""
+    lately = select(*_EVENT).order_by(events.c.seq.desc()).limit(LATELY).subquery()
+    told = select(lately.c.operation_id).where(lately.c.type.in_(DECISIONS), lately.c.shop.in_(shops))
+    ids = [row[0] for row in _rows(connection, told.order_by(lately.c.seq.desc()).limit(most))]
+    found = {row[0]: row for row in _rows(connection, _rfas().where(rfas.c.operation_id.in_(ids)))}
+    return [(id, found[id][1], read_rfa(found[id])) for id in ids if id in found]
+
+
+def _rfas() -> Select[Any]:
+    return select(*(rfas.c[name] for name in RFA_COLUMNS))

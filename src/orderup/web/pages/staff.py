@@ -1,13 +1,14 @@
 """Staff's pages: the inbox of requests, operations, one operation. Each shows what the API of the same name says."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import Field
 from starlette.responses import Response
 
-from orderup.db.read import list_operations, list_rfas
+from orderup.db.database import ReadConnection
+from orderup.db.read import last_decisions, list_operations, list_rfas
 from orderup.engine import steer
 from orderup.engine.decide import approve_rfa, decline_rfa
 from orderup.errors import AlreadyDecided, Conflict, NotFound
@@ -32,6 +33,7 @@ from orderup.web.tokens import Caller
 from orderup.web.views import view_rfa
 
 A_PAGE = 50
+DECIDED_SHOWN = 5
 DECISIONS: dict[str, Callable[..., Awaitable[None]]] = {"approve": approve_rfa, "decline": decline_rfa}
 TASK_VERBS: dict[str, Callable[..., Awaitable[None]]] = {"rerun": steer.rerun_task, "cancel": steer.cancel_task}
 router = PageRouter()
@@ -46,14 +48,25 @@ async def show_inbox(
 ) -> Response:
     engine = engine_of(request)
     shops, after = shop_of(engine, caller, None), read_cursor(cursor)
-    found = await engine.database.read(
-        lambda connection: list_rfas(connection, status=status, shops=shops, after=after, most=A_PAGE + 1)
-    )
+    is_open = status is RfaStatus.PENDING
+
+    def read(connection: ReadConnection) -> tuple[Sequence[Any], Sequence[Any]]:
+        rows = list_rfas(connection, status=status, shops=shops, after=after, most=A_PAGE + 1, latest_first=not is_open)
+        return rows, last_decisions(connection, shops=shops, most=DECIDED_SHOWN) if is_open else ()
+
+    found, decided = await engine.database.read(read)
     rows = found[:A_PAGE]
     more = show_cursor(rows[-1][2].expires_at, rows[-1][0]) if len(found) > A_PAGE else None
     facts = await facts_of(request, ((row[0], row[1]) for row in rows))
     rfas = [{**view_rfa(*row), **_moments(row[2]), "facts": facts.get(row[0], {})} for row in rows]
-    return site_of(request).page(request, "inbox.html", rfas=rfas, status=status.value, cursor=more)
+    return site_of(request).page(
+        request,
+        "inbox.html",
+        rfas=rfas,
+        status=status.value,
+        cursor=more,
+        decided=[{**view_rfa(*row), **_moments(row[2])} for row in decided],
+    )
 
 
 def _moments(rfa: Any) -> dict[str, int | None]:

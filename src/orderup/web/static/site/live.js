@@ -4,6 +4,7 @@
 
 const TOGETHER_MS = 250; // events that come close together are one look
 const LOOK_EVERY_MS = 15000;
+const SAY_EVERY_MS = 3000;
 const LONGEST_WAIT_MS = 20000;
 const body = document.body;
 const line = document.getElementById("connection");
@@ -92,7 +93,9 @@ let said = document.querySelector("[data-say]")?.textContent;
 let saidAt = 0;
 function announce() {
   const words = document.querySelector("[data-say]")?.textContent.trim();
-  if (!words || words === said || Date.now() - saidAt < 3000) return;
+  if (!words || words === said) return;
+  const rest = saidAt + SAY_EVERY_MS - Date.now();
+  if (rest > 0) { setTimeout(announce, rest); return; } // what holds by then
   said = words;
   saidAt = Date.now();
   announcer.textContent = words;
