@@ -2,17 +2,28 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.async_api import Browser, Page, Response, expect
 
 from tests.journeys.browser.stage import Stage
+from tests.journeys.scene import Scene
+from tests.journeys.windows import PATIENCE_MS
+from tests.serving import sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LARGEST_TRACKER = 60_000
 MOST_GROWTH = 2_000_000
 EVENTS = 1_000
 WARM_UP = 100
+MARCHERS = 500
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return sqlite_url(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +79,19 @@ async def test_a_page_that_heard_a_thousand_events_holds_no_more_than_before(sta
     before = await heap_of(tracker)
     await hear(tracker, stage, id, EVENTS)
     assert await heap_of(tracker) - before < MOST_GROWTH
+
+
+async def test_a_timeline_of_five_hundred_tasks_is_drawn_whole(scene: Scene, browser: Browser) -> None:
+    server = scene.server("tests.journeys.browser.parade:shop").start()
+    placed = httpx2.post(f"{server.front}/parades", json={"marchers": MARCHERS}).raise_for_status().json()
+    page = await browser.new_page()
+    await page.goto(f"{server.back}/operations/{placed['id']}")
+    await expect(page.locator("#head .state")).to_have_text("completed", timeout=PATIENCE_MS)
+    drawn = page.locator("#timeline svg[role=img]")
+    await expect(drawn.locator("line.lane")).to_have_count(MARCHERS)
+    await expect(drawn.locator("rect.done")).to_have_count(MARCHERS, timeout=PATIENCE_MS)
+    await expect(page.locator("#tasks tr")).to_have_count(MARCHERS)
+    lanes = await drawn.evaluate(
+        "(it) => new Set([...it.querySelectorAll('rect.done')].map((each) => each.getAttribute('y'))).size"
+    )
+    assert lanes == MARCHERS

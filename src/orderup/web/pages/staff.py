@@ -26,13 +26,15 @@ from orderup.web.pages.facts import facts_of
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.pages.timeline import draw
-from orderup.web.pages.tracker import history_of
+from orderup.web.pages.tracker import MOST_EVENTS, history_of
 from orderup.web.paging import CursorFilter, PairCursorFilter, ShopFilter, read_cursor, shop_of, show_cursor
 from orderup.web.rfas import LONGEST_NOTES
 from orderup.web.tokens import Caller
 from orderup.web.views import view_rfa
 
 A_PAGE = 50
+# Events that the timeline is drawn from: of hundreds of tasks, each with a few attempts.
+MOST_DRAWN = 5_000
 DECIDED_SHOWN = 5
 DECISIONS: dict[str, Callable[..., Awaitable[None]]] = {"approve": approve_rfa, "decline": decline_rfa}
 TASK_VERBS: dict[str, Callable[..., Awaitable[None]]] = {"rerun": steer.rerun_task, "cancel": steer.cancel_task}
@@ -94,7 +96,7 @@ async def decide(request: Request, caller: AsStaff, id: str) -> Response:
         operation = await load(engine, operation_id)
         assert operation.rfa is not None
         rfa = {**view_rfa(operation.id, operation.shop, operation.rfa), **_moments(operation.rfa)}
-        return site_of(request).page(request, "decided.html", code=409, rfa=rfa)
+        return site_of(request).page(request, "decided.html", code=409, rfa=rfa, written=notes)
     return see_other("/inbox")
 
 
@@ -137,13 +139,13 @@ async def _operation(request: Request, caller: Caller, id: str) -> Operation:
 @router.get("/operations/{id}")
 async def show_operation(request: Request, caller: AsStaff, id: str) -> Response:
     operation, engine = await _operation(request, caller, id), engine_of(request)
-    history = await history_of(engine, operation.id, audience=Audience.INTERNAL)
+    history = await history_of(engine, operation.id, audience=Audience.INTERNAL, most=MOST_DRAWN)
     return site_of(request).page(
         request,
         "operation.html",
         operation=operation,
         facts=(await facts_of(request, [(operation.id, operation.shop)])).get(operation.id, {}),
-        history=history,
+        history=history[-MOST_EVENTS:],
         timeline=draw(operation, history, now=engine.now()),
         verbs=verbs_of(operation.status),
         task_verbs=[task_verbs_of(operation, task, now=engine.now()) for task in operation.tasks],

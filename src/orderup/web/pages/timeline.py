@@ -3,6 +3,7 @@
 Told by its events alone, so that the picture is what the log says.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -79,7 +80,7 @@ class Scale:
     def __init__(self, pieces: Sequence[Piece]) -> None:
         marks = sorted({moment for piece in pieces for moment in (piece.begin, piece.end)})
         spans = list(pairwise(marks))
-        idle = [not any(p.kind != "wait" and p.begin <= begin and end <= p.end for p in pieces) for begin, end in spans]
+        idle = list(_idle([piece for piece in pieces if piece.kind != "wait"], spans))
         busy = sum(end - begin for (begin, end), is_idle in zip(spans, idle, strict=True) if not is_idle)
         folded = [
             is_idle and busy > 0 and end - begin > FOLD_SHARE * busy
@@ -100,6 +101,16 @@ class Scale:
 
     def place(self, moment: int) -> float:
         return self._places[moment]
+
+
+def _idle(busy: Sequence[Piece], spans: Sequence[tuple[int, int]]) -> Iterator[bool]:
+    """Of each span, whether nothing is done meanwhile. One walk over all: there may be thousands of either."""
+    changes = Counter(piece.begin for piece in busy)
+    changes.subtract(piece.end for piece in busy)
+    under_way = 0
+    for begin, _ in spans:
+        under_way += changes[begin]
+        yield under_way == 0
 
 
 def draw(operation: Operation, events: Sequence[Event], *, now: int) -> Markup:
@@ -135,9 +146,12 @@ def _class_of(kind: str) -> str:
 
 def _lanes(names: Sequence[str], pieces: Sequence[Piece]) -> Iterator[str]:
     """Each with its name, and how long was worked on it, or waited for the approval."""
+    by_lane = defaultdict[int, list[Piece]](list)
+    for piece in pieces:
+        by_lane[piece.lane].append(piece)
     for lane, name in enumerate(names):
         y = TOP + lane * ROW
-        own = [piece for piece in pieces if piece.lane == lane]
+        own = by_lane[lane]
         spent = [piece for piece in own if piece.kind != "wait"] or own
         yield f'<text x="0" y="{y + 16}">{escape(_short(name))}</text>'
         if spent:

@@ -184,10 +184,12 @@ def add_order_pages(
     router.include_router(pages)
 
 
-async def history_of(engine: Engine, operation_id: int, *, audience: Audience) -> Sequence[Event]:
-    """The last MOST_EVENTS events of an operation that this audience may see."""
+async def history_of(
+    engine: Engine, operation_id: int, *, audience: Audience, most: int = MOST_EVENTS
+) -> Sequence[Event]:
+    """The last events of an operation that this audience may see."""
     return await engine.database.read(
-        lambda connection: last_events(connection, operation_id, audience=audience, most=MOST_EVENTS)
+        lambda connection: last_events(connection, operation_id, audience=audience, most=most)
     )
 
 

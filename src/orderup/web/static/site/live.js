@@ -65,11 +65,16 @@ function morph(old, newer) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
   if (old.matches("input, textarea, select")) return; // what somebody types is his
+  const heirs = neighboursOfFocus(old);
   const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
   let place = old.firstChild;
   for (const child of [...newer.childNodes]) {
     const same = child.id ? known.get(child.id) : alike(place, child) ? place : null;
     if (same) {
+      if (same !== place && same.contains(document.activeElement)) {
+        // what is moved loses the focus, so all else goes behind it
+        while (place !== same) { const next = place.nextSibling; old.append(place); place = next; }
+      }
       if (same !== place) old.insertBefore(same, place); else place = place.nextSibling;
       if (same.nodeType === Node.ELEMENT_NODE) morph(same, child);
       else if (same.data !== child.data) same.data = child.data;
@@ -79,9 +84,26 @@ function morph(old, newer) {
   }
   while (place) {
     const next = place.nextSibling;
-    if (!(place.nodeType === Node.ELEMENT_NODE && place.contains(document.activeElement))) place.remove();
+    if (!isInUse(place)) place.remove();
     place = next;
   }
+  if (heirs && !old.contains(document.activeElement)) {
+    (heirs.find((each) => each.isConnected) ?? old.closest("[tabindex]"))?.focus();
+  }
+}
+
+// Something is typed there that is not sent yet, or chosen.
+function isInUse(node) {
+  const field = document.activeElement;
+  return node.contains(field) && field.matches("input, textarea, select") && field.value !== (field.defaultValue ?? "");
+}
+
+// Where the focus goes if the child that has it is taken away: to the next one, or the one before, where these take it.
+function neighboursOfFocus(parent) {
+  const all = [...parent.children];
+  const here = all.findIndex((child) => child.contains(document.activeElement));
+  if (here < 0) return null;
+  return [...all.slice(here + 1), ...all.slice(0, here).reverse()].filter((child) => child.hasAttribute("tabindex"));
 }
 
 function alike(one, other) {
@@ -89,7 +111,7 @@ function alike(one, other) {
 }
 
 // One sentence for those who hear the page, not one for each event.
-let said = document.querySelector("[data-say]")?.textContent;
+let said = document.querySelector("[data-say]")?.textContent.trim();
 let saidAt = 0;
 function announce() {
   const words = document.querySelector("[data-say]")?.textContent.trim();
