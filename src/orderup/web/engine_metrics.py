@@ -32,7 +32,7 @@ from orderup.web.metrics import LATENCY_BUCKETS, Metrics
 log = structlog.get_logger(__name__)
 
 # Whoever asks within so many seconds gets the same live figures.
-FRESH_SECONDS = 1.0
+FRESH = timedelta(seconds=1)
 LOOK_AT_LOOP_SECONDS = 0.25
 BATCH_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000)
 _OPERATION_ENDS = {f"operation.{status}": str(status) for status in OperationStatus if status.is_final}
@@ -57,11 +57,13 @@ class Live:
 class EngineMetrics(Collector):
     """Registers itself with `metrics`; `run` must be running for live figures and the event loop's lag.
 
-    patience: a scrape is answered without live figures rather than later than that.
+    patience: a scrape is answered without live figures rather than later than that. fresh: so old figures will do.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics, *, patience: timedelta = timedelta(seconds=2)) -> None:
-        self.engine, self.patience = engine, patience
+    def __init__(
+        self, engine: Engine, metrics: Metrics, *, patience: timedelta = timedelta(seconds=2), fresh: timedelta = FRESH
+    ) -> None:
+        self.engine, self.patience, self.fresh = engine, patience, fresh.total_seconds()
         self._queues = [queue_name(shop, kind) for shop, kinds in engine.kinds.items() for kind in kinds]
         self._live: Live | None = None
         self._read_at = float("-inf")
@@ -171,7 +173,7 @@ class EngineMetrics(Collector):
 
     async def refresh(self) -> None:
         """Have live figures that are fresh, or none."""
-        if time.monotonic() - self._read_at < FRESH_SECONDS:
+        if time.monotonic() - self._read_at < self.fresh:
             return
         self._answered.clear()
         self._wanted.set()
