@@ -43,7 +43,7 @@ class Killer:
 
     async def _progress(self, tasks: int) -> None:
         begun = self.scene.started() + tasks
-        await until(lambda: self.scene.started() >= begun, seconds=60, what=f"{begun} tasks were begun")
+        await until(lambda: self.scene.started() >= begun, seconds=180, what=f"{begun} tasks were begun")
 
     def _strike(self, name: str, programs: list[Program]) -> None:
         for program in programs:

@@ -45,7 +45,7 @@ MOST_PER_CLAIM = 250
 # Stores what came of an attempt.
 Answer = Callable[[], Awaitable[None]]
 # How long a handler that was cancelled may take to end; one that will not is left to itself.
-HAND_BACK_SECONDS = 2.0
+HAND_BACK_SECONDS = 5.0
 
 
 class LocalExecutor:
