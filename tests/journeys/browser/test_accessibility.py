@@ -66,3 +66,43 @@ async def test_everybody_can_use_every_screen(stage: Stage, screens: list[Screen
     pages = {role: await (await stage.window(browser, role)).new_page() for role in {each.role for each in screens}}
     faults = [fault for screen in screens async for fault in faults_in_all_its_looks(pages[screen.role], screen)]
     assert faults == []
+
+
+# What is read, or told from what is around it, on which ground, and how much they differ at least (WCAG 1.4.3, 1.4.11).
+TEXTS, MARKS, GROUNDS = (
+    ("ink", "soft", "brand", "good", "bad", "wait", "busy"),
+    ("control", "focus"),
+    ("paper", "raised"),
+)
+PAIRS = [
+    *((text, ground, 4.5) for text, ground in product(TEXTS, GROUNDS)),
+    *((mark, ground, 3.0) for mark, ground in product(MARKS, GROUNDS)),
+    ("on-brand", "brand", 4.5),
+]
+TOKEN = "(name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()"
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours such as #a33a1b, as WCAG 2.2 defines it."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[first : first + 2], 16) / 255 for first in (1, 3, 5)]
+    red, green, blue = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", THEMES)
+async def test_colours_can_be_told_apart(stage: Stage, browser: Browser, theme: Literal["light", "dark"]) -> None:
+    page = await (await stage.window(browser, None, color_scheme=theme)).new_page()
+    await page.goto(f"{stage.server.front}/")
+    names = {name for pair in PAIRS for name in pair[:2]}
+    colours = {name: await page.evaluate(TOKEN, name) for name in names}
+    too_alike = [
+        f"{one} on {ground}: {contrast(colours[one], colours[ground]):.2f}"
+        for one, ground, least in PAIRS
+        if contrast(colours[one], colours[ground]) < least
+    ]
+    assert too_alike == []
