@@ -16,7 +16,7 @@ run: setup-run ## start every shop on SQLite, with simulated pizza workers (FRON
 	@.venv/bin/python scripts/run.py --front-port $(FRONT_PORT) --back-port $(BACK_PORT)
 
 test: setup ## run the whole test suite (ARGS="tests/engine -k claim" for a part)
-	@.venv/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 lint: setup ## check format, lint rules and types
 	@.venv/bin/ruff format --check

@@ -3,9 +3,17 @@
 import sys
 from collections.abc import Callable
 
-from bench import history, orders, waiting
+from bench import attack, coffee, history, orders, patient, staffing, waiting
 
-BENCHES: dict[str, Callable[[], None]] = {"orders": orders.main, "waiting": waiting.main, "history": history.main}
+BENCHES: dict[str, Callable[[], None]] = {
+    "orders": orders.main,
+    "waiting": waiting.main,
+    "history": history.main,
+    "coffee": coffee.main,
+    "patient": patient.main,
+    "attack": attack.main,
+    "staffing": staffing.main,
+}
 
 
 def main() -> None:

@@ -30,7 +30,9 @@ orderup is running, every shop on SQLite in ./var. Ctrl-C stops it.
   2. Approve it, as staff:  http://localhost:{back}/inbox
   3. Watch it being made, by simulated workers, on the page that your order opened.
 
-  What goes on at the pizzeria: http://localhost:{back}
+  A coffee: order it at     http://localhost:{front}/coffee/ and brew it at http://localhost:{back}/station/coffee/brew
+
+  What goes on in the shops: http://localhost:{back}
   The API: http://localhost:{front}/docs/ and http://localhost:{back}/docs/
 
 The same without a browser, in another terminal:

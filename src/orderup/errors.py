@@ -8,6 +8,7 @@ OrderupError
 │   ├── Unauthenticated      no token, or one that is not valid (any more)
 │   ├── Forbidden            the caller's role does not allow it
 │   ├── TooLarge             more than the stated limit
+│   ├── TooMany              more at once, or in this time, than one client may ask for; `retry_after`
 │   ├── Conflict             it does not fit the present state
 │   │   ├── StaleToken       the claim has ended: drop the result
 │   │   ├── AlreadyDecided   somebody decided this RFA before
@@ -65,6 +66,14 @@ class Forbidden(Refused):
 
 class TooLarge(Refused):
     """Something exceeds its stated limit."""
+
+
+class TooMany(Refused):
+    """One client asks for more at once, or in this time, than he may. Nothing was changed."""
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class Conflict(Refused):

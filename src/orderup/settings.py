@@ -173,6 +173,8 @@ class Settings(BaseModel):
 
     server_url: PageUrl | None = None
     """Where workers and simulations find the server. Unset: http://localhost:8001."""
+    base_server_url: PageUrl | None = None
+    """One address for front and back, as a proxy before both has it: simulations go there. Unset: SERVER_URL."""
     public_url: PageUrl | None = None
     """What links to the front begin with. Unset: the address that the request was sent to."""
 
@@ -186,6 +188,28 @@ class Settings(BaseModel):
     """Seconds that a claim lasts that a person made at a station, once its page is closed or its tablet asleep."""
     rfa_expiry_hours: Annotated[float, Field(gt=0, le=8760)] = 24
     """Hours until a request for approval that nobody answers expires."""
+
+    # What one client may ask for, in shops that limit it
+
+    client_open_orders: Annotated[int, Field(ge=1, le=1_000_000)] = 250
+    """Orders that one client may have open at once: a token's subject, else an address (IPv6: its /64)."""
+    client_orders_a_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 400
+    """New orders that one client may place within a minute."""
+    client_turns_after: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """Clients with more orders waiting than this take turns with all others. 0: never, the oldest is always first."""
+    head_seconds: Annotated[float, Field(gt=0, le=3600)] = 10
+    """Seconds in which the head of a request must have come, counted from its first byte or from the connection."""
+    body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """Seconds in which the body of a request must have come, once its head has; and its answer been taken."""
+
+    # The coffee bar
+
+    coffee_lease_seconds: Annotated[int, Field(ge=2, le=86_400)] = 180
+    """Seconds after which a coffee that a barista has started and not finished goes back to the head of the line."""
+    coffee_keep_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60
+    """Seconds that the order of a customer who hung up is kept for him, if he ordered with an Idempotency-Key."""
+    coffee_orphan_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120
+    """Seconds that orders are kept whose process was killed, counted from the next start."""
 
     # What is said about it
 

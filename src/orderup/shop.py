@@ -53,10 +53,28 @@ class Context(TaskContext, Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """What a shop keeps running beside its routes in each process that serves it. Routes find it by `keeper_of`."""
+
+    async def run(self) -> None:
+        """Until cancelled. The process serves nobody before `started` returns."""
+        ...
+
+    async def started(self) -> None: ...
+
+    async def drain(self) -> None:
+        """The process is about to stop: take nothing new, and return when nothing is left to wait for."""
+        ...
+
+    def close(self) -> None:
+        """The time to drain is over."""
+        ...
+
+
 Handler = Callable[[Any], Awaitable[Any]]
 Step = Callable[[Any, Any], Any]
 WorkerFunction = Callable[..., Awaitable[Any]]
-__all__ = ["Context", "Handler", "Schedule", "Shop", "Step", "TaskContext", "Wait", "WorkerFunction"]
+__all__ = ["Context", "Handler", "Keeper", "Schedule", "Shop", "Step", "TaskContext", "Wait", "WorkerFunction"]
 H = TypeVar("H", bound=Callable[..., Any])
 
 
@@ -71,7 +89,9 @@ class Shop:
     worker_functions: async functions `(task) -> result` that `orderup work` runs, by kind; one with a keyword `speed`
     simulates, and is given --speed. example: a plan to draw. prune: deletes the shop's rows of operations that are
     being pruned. forget: blanks what is personal in the shop's rows of operations. facts: `(connection, ids)`, what
-    staff reads of operations on its pages, words and values by id, the order's name first.
+    staff reads of operations on its pages, words and values by id, the order's name first. adjust: `(settings,
+    kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in each process
+    that serves it.
     """
 
     name: str
@@ -92,6 +112,8 @@ class Shop:
     prune: Callable[[Any, Sequence[int]], None] | None = None
     forget: Callable[[Any, Sequence[int]], None] | None = None
     facts: Callable[[Any, Sequence[int]], Mapping[int, Mapping[str, str]]] | None = None
+    adjust: Callable[[Any, Mapping[str, Kind]], Mapping[str, Kind]] | None = None
+    keeper: Callable[[Any, Any], Keeper] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():

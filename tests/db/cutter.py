@@ -55,11 +55,12 @@ class Cutter:
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # at once: the end of the test may break off what is waited for here
+            for writer in (to_client, to_upstream):
+                writer.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for writer in (to_client, to_upstream):
-                writer.transport.abort()
             self._lines.discard(task)
 
     def take(self, request: bytes) -> Cut | None:

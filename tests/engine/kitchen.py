@@ -258,4 +258,5 @@ def _check_events(operation: RowMapping, told: Sequence[RowMapping]) -> None:
 
 
 def _is_limited(row: RowMapping) -> bool:
-    return KINDS[row["kind"]].is_limited
+    kind = KINDS.get(row["kind"])
+    return kind is not None and kind.is_limited

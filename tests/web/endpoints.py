@@ -4,6 +4,7 @@
 anew, so that a request that changes something can be sent again.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from orderup.model.event import Audience, Event
 from orderup.model.ids import read_id, show_id
 from orderup.model.plan import Plan, PlannedTask
 from orderup.settings import Settings
+from orderup.shops.coffee.plan import COFFEE, QUEUE as BREWING
 from orderup.web.app import OrderupApp
 from orderup.web.order_keys import new_order_key
 from orderup.web.tokens import Role
@@ -87,16 +89,16 @@ def endpoints_of(kind: str, app: OrderupApp) -> Iterator[Endpoint]:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to send. operation_id: what it is about, if that is one. key: of the order's links. form: in place of a
-    body."""
+    """What to send. key: of the order's links. form: in place of a body. query: without its question mark."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     key: str | None = None
     form: Mapping[str, str] | None = None
+    query: str = ""
 
     def path(self, endpoint: Endpoint) -> str:
-        return endpoint.path.format(**self.parameters)
+        return endpoint.path.format(**self.parameters) + (f"?{self.query}" if self.query else "")
 
 
 class World:
@@ -105,6 +107,7 @@ class World:
     def __init__(self, house: House, ports: Mapping[str, int]) -> None:
         self.house, self.ports = house, ports
         self.client = httpx2.AsyncClient(timeout=20)
+        self.barista: asyncio.Task[None] | None = None
         self.endpoints = [*endpoints_of("front", house.front), *endpoints_of("back", house.back)]
 
     def url(self, app: str, path: str) -> str:
@@ -145,6 +148,28 @@ class World:
     async def steer(self, id: str, verb: str) -> None:
         answer = await self.send("back", "POST", f"/api/operations/{id}/{verb}", token=token_of(Role.STAFF))
         assert answer.status_code == 200, answer.text
+
+    async def no_barista(self) -> None:
+        """Whoever waits for a coffee to be ordered goes home."""
+        if self.barista is not None:
+            self.barista.cancel()
+            await asyncio.wait({self.barista})
+
+    async def coffee(self, **options: Any) -> str:
+        """The id of an order that nobody waits for on a connection."""
+        await self.no_barista()
+        return show_id((await place_order(self.house.engine, "coffee", COFFEE, **options)).id)
+
+    async def brew_one(self) -> str:
+        """Start the next coffee, once there is one."""
+        claims = await self.house.claim_desk.claim([BREWING], worker="zoe", most=1, wait_seconds=60)
+        return show_id(claims[0].operation_id)
+
+    async def serve_one(self) -> None:
+        """Start and finish it."""
+        id = await self.brew_one()
+        path = f"/coffee/finish/?order_id={id}"
+        assert (await self.send("back", "POST", path, token=token_of(Role.WORKER))).is_success
 
 
 Recipe = Callable[[World], Awaitable[Ask]]
@@ -290,6 +315,37 @@ async def signing_in(_world: World) -> Ask:
     return Ask(form={"token": token_of(Role.STAFF), "next": "/inbox"})
 
 
+async def coffee_to_be_served(world: World) -> Ask:
+    """A barista waits for it."""
+    await world.no_barista()
+    world.barista = asyncio.create_task(world.serve_one(), name="barista")
+    return Ask()
+
+
+async def waiting_coffee(world: World) -> Ask:
+    await world.coffee()
+    return Ask()
+
+
+async def started_coffee(world: World) -> Ask:
+    id = await world.coffee()
+    while await world.brew_one() != id:
+        continue
+    return Ask(query=f"order_id={id}")
+
+
+async def coffee_order(world: World) -> Ask:
+    """OWNER's."""
+    key = new_order_key(SECRET)
+    id = await world.coffee(owner=OWNER, key_hash=key.hash.hex(), key_salt=key.salt.hex())
+    return Ask({"id": id}, key=key.text)
+
+
+async def coffee_by_form(world: World) -> Ask:
+    await world.no_barista()
+    return Ask(form={})
+
+
 RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/healthz"): nothing,
     ("GET", "/readyz"): nothing,
@@ -297,6 +353,18 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/.well-known/orderup"): nothing,
     ("GET", "/metrics"): nothing,
     ("GET", "/pizza/menu"): nothing,
+    ("POST", "/coffee/order/"): coffee_to_be_served,
+    ("GET", "/coffee/start/"): waiting_coffee,
+    ("POST", "/coffee/finish/"): started_coffee,
+    ("GET", "/coffee/orders/{id}"): coffee_order,
+    ("DELETE", "/coffee/orders/{id}"): coffee_order,
+    ("GET", "/coffee/orders/{id}/events"): coffee_order,
+    (WEBSOCKET, "/coffee/orders/{id}/live"): coffee_order,
+    ("GET", "/coffee/"): nothing,
+    ("GET", "/coffee/barista"): nothing,
+    ("POST", "/coffee/"): coffee_by_form,
+    ("GET", "/coffee/track/{id}"): coffee_order,
+    ("POST", "/coffee/cancel/{id}"): coffee_order,
     ("POST", "/pizza/pizzas"): new_order,
     ("GET", "/pizza/pizzas/{id}"): order,
     ("DELETE", "/pizza/pizzas/{id}"): order,
@@ -380,6 +448,7 @@ async def open_world(folder: Path, **values: Any) -> AsyncIterator[World]:
         world = World(house, ports)
         async with world.client:
             yield world
+            await world.no_barista()
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from orderup.executors.local import LocalExecutor
 from orderup.executors.upkeep import end_lease, keep_lease
 from orderup.model.delivery import Target
 from orderup.settings import Settings
-from orderup.shop import Shop
+from orderup.shop import Keeper, Shop
 from orderup.web import back, front
 from orderup.web.app import MountedShop, OrderupApp, build_app
 from orderup.web.engine_metrics import EngineMetrics
@@ -46,6 +46,18 @@ class House:
     back: OrderupApp
     executor: LocalExecutor | None
     claim_desk: ClaimDesk
+    keepers: Mapping[str, Keeper]
+
+    async def drain(self, grace: timedelta) -> None:
+        """Take nothing new that somebody would wait for on a connection; those who wait get so long."""
+        if not self.keepers:
+            return
+        draining = [asyncio.create_task(keeper.drain(), name=f"drain {name}") for name, keeper in self.keepers.items()]
+        _, late = await asyncio.wait(draining, timeout=grace.total_seconds())
+        for task in late:
+            task.cancel()
+        for keeper in self.keepers.values():
+            keeper.close()
 
     def stop_serving(self) -> None:
         """Whoever follows or waits for tasks is sent home, so that the web servers can end at once."""
@@ -56,7 +68,8 @@ class House:
 def make_engine(settings: Settings, database: Database, shops: Sequence[Shop]) -> Engine:
     """The engine with what the owner set."""
     limits = Limits(settings.rfa_expiry, settings.retention, settings.keys_kept_for, settings.lease)
-    return Engine(database, {shop.name: shop.kinds for shop in shops}, limits=limits)
+    kinds = {shop.name: shop.adjust(settings, shop.kinds) if shop.adjust else shop.kinds for shop in shops}
+    return Engine(database, kinds, limits=limits)
 
 
 async def open_targets(settings: Settings, stack: AsyncExitStack) -> list[Target]:
@@ -110,14 +123,18 @@ async def open_house(
                 ),
             ]
             working = _start_executor(group, engine, local, lease=settings.lease)
+            keepers = {shop.name: shop.keeper(engine, settings) for shop in shops if shop.keeper is not None}
+            tasks += [group.create_task(each.run(), name=f"keeper of {name}") for name, each in keepers.items()]
+            for keeper in keepers.values():
+                await keeper.started()
             front_app, back_app = _make_apps(
                 settings, engine, _prefixes(shops, at_root=at_root), shops, metrics=metrics
             )
             for app in (front_app, back_app):
                 app.state.claim_desk, app.state.worker_book = claim_desk, book
-                app.state.front_url, app.state.back_url = front_url, back_url
+                app.state.front_url, app.state.back_url, app.state.keepers = front_url, back_url, keepers
             try:
-                yield House(settings, database, engine, shops, front_app, back_app, local, claim_desk)
+                yield House(settings, database, engine, shops, front_app, back_app, local, claim_desk, keepers)
             finally:
                 if local is not None:
                     await local.drain(grace)

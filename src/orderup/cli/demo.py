@@ -16,27 +16,29 @@ from urllib.parse import urlsplit, urlunsplit
 import typer
 
 from orderup.cli.app import command
+from orderup.cli.simulate import USUAL_BARISTAS, USUAL_BREW, Baristas, Brew, cause_of
 from orderup.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from orderup.cli.simulation.pizza import Order
+    from orderup.cli.simulation.people import Outcome, People
     from orderup.cli.simulation.stage import Stage
-    from orderup.cli.simulation.summary import Summary
     from orderup.settings import Settings
-    from orderup.shop import Shop
 
-# Orders a second, in life; at most so many a second whatever the speed.
-RATE, MOST_RATE = 0.5, 200.0
-# Nothing at all has happened for so long: something hangs.
-PATIENCE_SECONDS = 60.0
 INTERRUPTED = 130
 
 
 @command()
 def demo(
-    shop: Annotated[str, typer.Argument(help="Whose day is shown: pizza.")],
-    orders: Annotated[int, typer.Option(min=1, max=100_000, help="How many orders.")] = 50,
-    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life.")] = 20.0,
+    shop: Annotated[str, typer.Argument(help="Whose day is shown: pizza or coffee.")],
+    orders: Annotated[
+        int | None,
+        typer.Option("--orders", "--customers", min=1, max=100_000, help="How many. Unset: as usual in that shop."),
+    ] = None,
+    baristas: Baristas = USUAL_BARISTAS,
+    brew: Brew = USUAL_BREW,
+    speed: Annotated[
+        float | None, typer.Option(min=0.01, help="How many times faster than life. Unset: as usual in that shop.")
+    ] = None,
     database: Annotated[
         str | None, typer.Option(help="postgresql://…: a database of the demo's own is made there, and dropped.")
     ] = None,
@@ -49,21 +51,26 @@ def demo(
     import uvloop
 
     from orderup.cli.shops import load_shops
-    from orderup.cli.simulate import cause_of, roles_of
+    from orderup.cli.simulation.people import CUSTOMERS, Day, people_of
+    from orderup.cli.simulation.span import read_span
     from orderup.settings import LogLevel, Settings
     from orderup.web.logs import configure_logs
 
     [found] = load_shops([shop])
-    if "customers" not in roles_of(found):
+    kind = people_of(found)
+    day = Day(count=orders or kind.usual_count, baristas=baristas, brew=read_span(brew, option="--brew"))
+    people = kind(found, day)
+    if CUSTOMERS not in people.roles:
         raise Misconfigured(f"Shop {found.name} has no simulated customers to show. Try: orderup demo pizza")
+    speed = people.usual_speed if speed is None else speed
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     with temporary_database(database) as url:
         # The demo's server is for this machine and this hour: what is set for another one does not concern it.
-        settings = Settings(database_url=url, log_level=LogLevel.ERROR)
+        settings = Settings(database_url=url, log_level=LogLevel.ERROR, **people.settings(speed=speed))
         configure_logs(settings)
         typer.echo(f"Seed {seed}. Ctrl-C stops it.")
         try:
-            summary = uvloop.run(_show(found, settings, orders=orders, speed=speed, seed=seed))
+            summary = uvloop.run(_show(people, settings, speed=speed, seed=seed))
         except BaseExceptionGroup as error:
             raise cause_of(error) from error
     if summary is None:
@@ -105,13 +112,13 @@ def _postgres_database(server: str) -> Iterator[str]:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-async def _show(shop: "Shop", settings: "Settings", *, orders: int, speed: float, seed: int) -> "Summary | None":
+async def _show(people: "People", settings: "Settings", *, speed: float, seed: int) -> "Outcome | None":
     """None if a signal ended it."""
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    async with _own_stage(shop, settings, speed=speed, seed=seed) as stage:
-        playing = asyncio.create_task(_play(shop, stage, count=orders), name="demo")
+    async with own_stage(people, settings, speed=speed, seed=seed) as stage:
+        playing = asyncio.create_task(_play(people, stage), name="demo")
         stopping = asyncio.create_task(stopped.wait(), name="asked to stop")
         await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (playing, stopping):
@@ -121,7 +128,7 @@ async def _show(shop: "Shop", settings: "Settings", *, orders: int, speed: float
 
 
 @asynccontextmanager
-async def _own_stage(shop: "Shop", settings: "Settings", *, speed: float, seed: int) -> AsyncIterator["Stage"]:
+async def own_stage(people: "People", settings: "Settings", *, speed: float, seed: int) -> AsyncIterator["Stage"]:
     """A server on free ports of this machine, which nobody else knows of."""
     from orderup.cli.process import raise_open_files_limit
     from orderup.cli.serve import listen, serving
@@ -130,42 +137,33 @@ async def _own_stage(shop: "Shop", settings: "Settings", *, speed: float, seed: 
     raise_open_files_limit()
     sockets = (listen("127.0.0.1", 0, option="--front-port"), listen("127.0.0.1", 0, option="--back-port"))
     async with (
-        serving(settings, [shop], sockets) as (_, back),
-        open_stage(shop.name, settings, server=back, speed=speed, random=Random(seed)) as stage,
+        serving(settings, [people.shop], sockets) as (_, back),
+        open_stage(people.shop.name, settings, server=back, speed=speed, random=Random(seed)) as stage,
     ):
         yield stage
 
 
-async def _play(shop: "Shop", stage: "Stage", *, count: int) -> "Summary":
+async def _play(people: "People", stage: "Stage") -> "Outcome":
     """Open the shop, and see every customer off."""
     from rich.console import Console
 
-    from orderup.cli.simulation import pizza
     from orderup.cli.simulation.display import Display
-    from orderup.cli.simulation.summary import sum_up
-    from orderup.cli.simulation.workers import workers_of
 
-    orders: list[Order] = []
-    watch = Watch()
-    display = Display(Console(file=sys.stdout), orders, wanted=count, statuses=pizza.STATUSES)
-    rate = min(RATE * stage.speed, MOST_RATE)
-    async with workers_of(shop, stage, region=shop.region, name="kitchen"), asyncio.TaskGroup() as group:
+    watch = Watch(patience_seconds=people.patience_seconds(speed=stage.speed))
+    display = Display(Console(file=sys.stdout), people.visits, wanted=people.day.count or 0, statuses=people.statuses)
+    async with people.at_work(stage, people.roles, name=people.team), asyncio.TaskGroup() as group:
         showing = group.create_task(display.run(), name="display")
-        deciding = group.create_task(pizza.be_staff(stage), name="staff")
-        ordering = group.create_task(
-            pizza.be_customers(stage, rate=rate, orders=orders, count=count, told=watch.note), name="customers"
-        )
+        ordering = group.create_task(people.be_customers(stage, watch.note), name="customers")
         await watch.until_done_or_stuck(ordering)
         seconds = watch.seconds
-        for task in (showing, deciding):
-            task.cancel()
-    return await sum_up(stage, orders, wanted=count, seconds=seconds)
+        showing.cancel()
+    return await people.sum_up(stage, seconds=seconds)
 
 
 class Watch:
     """Notices when nothing moves any more."""
 
-    def __init__(self, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, *, patience_seconds: float) -> None:
         self.patience_seconds = patience_seconds
         self._began = self._moved = time.monotonic()
 
@@ -174,7 +172,7 @@ class Watch:
         """From the beginning to the last that moved."""
         return self._moved - self._began
 
-    def note(self, _order: "Order") -> None:
+    def note(self) -> None:
         self._moved = time.monotonic()
 
     async def until_done_or_stuck(self, task: "asyncio.Task[Any]") -> None:

@@ -160,6 +160,7 @@ async def serving(
             try:
                 yield front_url, back_url
             finally:
+                await house.drain(grace)
                 house.stop_serving()
                 for server in servers:
                     server.should_exit = True

@@ -1,10 +1,9 @@
-"""`orderup simulate`: customers, staff and workers against any server."""
+"""`orderup simulate`: a shop's people against any server."""
 
 import asyncio
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,60 +14,64 @@ from orderup.cli.app import command
 from orderup.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from orderup.cli.simulation.people import People
     from orderup.cli.simulation.stage import Stage
     from orderup.settings import Settings
-    from orderup.shop import Shop
 
 log = structlog.get_logger("orderup.simulation")
-# Orders a second, in life.
-USUAL_RATE = 0.5
+Baristas = Annotated[int, typer.Option(min=1, max=1_000, help="At a coffee bar: how many of them there are.")]
+Brew = Annotated[str, typer.Option(metavar="SECONDS", help="At a coffee bar: how long one coffee takes a barista.")]
+USUAL_BARISTAS, USUAL_BREW = 10, "30-60"
 
 
 @command()
 def simulate(
     shop: Annotated[str, typer.Argument(help="Whose people.")],
-    role: Annotated[str | None, typer.Argument(help="customers, staff or workers; none: all of them.")] = None,
-    server: Annotated[str | None, typer.Option(help="The server, front or back. Unset: SERVER_URL.")] = None,
-    rate: Annotated[float, typer.Option(min=0.001, help="Orders a second, at speed 1.")] = USUAL_RATE,
+    role: Annotated[
+        str | None, typer.Argument(help="customers, staff, workers or baristas; none: all that the shop has.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="The server, front or back. Unset: BASE_SERVER_URL, else SERVER_URL.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Orders a second, at speed 1. Unset: as usual in that shop.")
+    ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Orders until it ends. Unset: it goes on.")] = None,
+    baristas: Baristas = USUAL_BARISTAS,
+    brew: Brew = USUAL_BREW,
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life.")] = 1.0,
     token: Annotated[
         str | None, typer.Option(help="Staff's or a worker's. Unset: made with SECRET_KEY, if that is set.")
     ] = None,
 ) -> None:
-    """Simulate a shop's customers, staff and workers against any server. A signal stops them."""
+    """Simulate a shop's customers, and whoever serves them, against any server. A signal stops them."""
     from orderup.cli.shops import load_shops
+    from orderup.cli.simulation.people import Day, people_of
+    from orderup.cli.simulation.span import read_span
     from orderup.settings import Settings
     from orderup.web.logs import configure_logs
 
     settings = Settings.from_environment(os.environ)
     configure_logs(settings)
     [found] = load_shops([shop])
-    known = roles_of(found)
+    day = Day(count=count, rate=rate, baristas=baristas, brew=read_span(brew, option="--brew"))
+    people = people_of(found)(found, day)
+    known = people.roles
     if role is not None and role not in known:
         raise Misconfigured(f"Shop {found.name} has no simulated {role}. It has: {', '.join(known) or 'nobody'}.")
     roles = known if role is None else (role,)
-    options = {"server": server, "speed": speed, "token": token}
-    asyncio.run(_simulate(found, settings, roles, rate=rate, count=count, **options))
+    asyncio.run(_simulate(people, settings, roles, server=server, speed=speed, token=token))
 
 
-def roles_of(shop: "Shop") -> tuple[str, ...]:
-    """Who can be simulated."""
-    people = ("customers", "staff") if shop.name == "pizza" else ()
-    return (*people, *(("workers",) if shop.worker_functions else ()))
-
-
-async def _simulate(
-    shop: "Shop", settings: "Settings", roles: Sequence[str], *, rate: float, count: int | None, **options: Any
-) -> None:
+async def _simulate(people: "People", settings: "Settings", roles: Sequence[str], **options: Any) -> None:
     """Until the customers are done, or a signal comes. Raises what ended it otherwise."""
     from orderup.cli.simulation.stage import open_stage
 
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    async with open_stage(shop.name, settings, random=Random(), **options) as stage:
-        playing = asyncio.create_task(_play(shop, stage, roles, rate=rate, count=count), name="simulation")
+    async with open_stage(people.shop.name, settings, random=Random(), **options) as stage:
+        playing = asyncio.create_task(_play(people, stage, roles), name="simulation")
         stopping = asyncio.create_task(stopped.wait(), name="asked to stop")
         await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (playing, stopping):
@@ -79,26 +82,18 @@ async def _simulate(
         log.info("stopped")
 
 
-async def _play(shop: "Shop", stage: "Stage", roles: Sequence[str], *, rate: float, count: int | None) -> None:
-    from orderup.cli.simulation import pizza
-    from orderup.cli.simulation.workers import workers_of
+async def _play(people: "People", stage: "Stage", roles: Sequence[str]) -> None:
+    from orderup.cli.simulation.people import CUSTOMERS
 
-    log.info("simulating", shop=shop.name, roles=", ".join(roles), front=stage.front, back=stage.back)
-    async with AsyncExitStack() as working:
-        if "workers" in roles:
-            name = f"simulated-{os.getpid()}"
-            await working.enter_async_context(workers_of(shop, stage, region=shop.region, name=name))
-        async with asyncio.TaskGroup() as group:
-            deciding = group.create_task(pizza.be_staff(stage), name="staff") if "staff" in roles else None
-            if "customers" in roles:
-                await pizza.be_customers(stage, rate=rate * stage.speed, orders=[], count=count, told=_say_nothing)
-                if deciding is not None:
-                    deciding.cancel()
-            elif deciding is None:
-                await asyncio.Event().wait()
+    log.info("simulating", shop=people.shop.name, roles=", ".join(roles), front=stage.front, back=stage.back)
+    async with people.at_work(stage, roles, name=f"simulated-{os.getpid()}"):
+        if CUSTOMERS in roles:
+            await people.be_customers(stage, _say_nothing)
+        else:
+            await asyncio.Event().wait()
 
 
-def _say_nothing(_order: object) -> None:
+def _say_nothing() -> None:
     return None
 
 

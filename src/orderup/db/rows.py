@@ -34,6 +34,8 @@ OPERATION_COLUMNS = (
     "key_hash",
     "key_salt",
     "words",
+    "client",
+    "held_by",
 )
 # what a change may alter, besides the version
 OPERATION_CHANGES = ("status", "open", "moving", "started_at", "finished_at", "reason")
@@ -121,6 +123,8 @@ def operation_row(operation: Operation) -> tuple[Any, ...]:
         operation.key_hash,
         operation.key_salt,
         words,
+        operation.client,
+        operation.held_by,
     )
 
 
@@ -200,9 +204,10 @@ def read_rfa(row: Sequence[Any]) -> Rfa:
 
 def read_operation(row: Sequence[Any], tasks: Iterable[Task], rfa: Rfa | None) -> Operation:
     """`row`: OPERATION_COLUMNS. `tasks` in the order of their positions."""
-    id, shop, status, version, open, moving, placed_at, started_at, finished_at, *rest, words = row
+    id, shop, status, version, open, moving, placed_at, started_at, finished_at, *rest, words, client, held_by = row
     counts = (version, open, moving, placed_at)
-    later = [tuple(tasks), started_at, finished_at, *rest, _decode_words(words) if words else None, rfa]
+    told = _decode_words(words) if words else None
+    later = [tuple(tasks), started_at, finished_at, *rest, told, client, held_by, rfa]
     return Operation(OperationId(id), shop, OperationStatus(status), *counts, *later)
 
 

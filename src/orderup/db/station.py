@@ -32,10 +32,12 @@ class StationTask(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """Who waits at some queues. first: in the order in which they are claimed. count: up to MOST_COUNTED."""
+    """Who waits at some queues. first: in the order in which they are claimed. count: up to MOST_COUNTED. oldest_at:
+    since when the one waits who has waited longest."""
 
     first: Sequence[StationTask]
     count: int
+    oldest_at: int | None
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -48,15 +50,17 @@ class Pause(msgspec.Struct, frozen=True):
 def read_line(connection: ReadConnection, names: Sequence[str], *, most: int) -> Line:
     """The first `most` that wait in these queues."""
     first: list[StationTask] = []
-    count = 0
+    count, oldest = 0, list[int]()
     for name in names:
         line = and_(tasks.c.queue == name, tasks.c.status == TaskStatus.PENDING.value)
         in_turn = (tasks.c.priority, tasks.c.ready_at, tasks.c.operation_id)
         first += _read(connection, _tasks().where(line).order_by(*in_turn).limit(most))
-        some = select(tasks.c.position).where(line).limit(MOST_COUNTED).subquery()
-        count += connection.execute(select(func.count()).select_from(some)).scalar_one()
+        some = select(tasks.c.ready_at).where(line).limit(MOST_COUNTED).subquery()
+        [(waiting, since)] = connection.rows(select(func.count(), func.min(some.c.ready_at)).select_from(some))
+        count += waiting
+        oldest += [] if since is None else [since]
     first.sort(key=lambda each: (each.task.priority, each.task.ready_at or 0, each.operation_id))
-    return Line(first[:most], min(count, MOST_COUNTED))
+    return Line(first[:most], min(count, MOST_COUNTED), min(oldest, default=None))
 
 
 def read_held(connection: ReadConnection, worker: str, names: Sequence[str]) -> list[StationTask]:

@@ -52,6 +52,8 @@ operations = Table(
     Column("key_hash", Text),
     Column("key_salt", Text),
     Column("words", Text),
+    Column("client", Text),  # null: of a shop whose clients do not take turns
+    Column("held_by", Text),  # a process, of `workers`: no change writes it, whoever takes an order over does
     _is_known(OperationStatus),
     _finished_when_final(),
     # lists, newest first, by shop and status

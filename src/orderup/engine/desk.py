@@ -56,6 +56,15 @@ class Starter(Protocol):
         ...
 
 
+class LinedUp(Protocol):
+    """Who is to know of each committed change of some shops' tasks (lines.py)."""
+
+    @property
+    def shops(self) -> Collection[str]: ...
+
+    def note_own(self, operation: Operation, tasks: Iterable[Task]) -> None: ...
+
+
 class _Wish(Generic[T]):
     """`is_alone`: whether it needs a change of its own."""
 
@@ -83,6 +92,7 @@ class Desk:
         self.database, self.limited, self.now = database, limited, now
         self.announce, self.make_room = announce, make_room
         self.starter: Starter | None = None
+        self.lines: LinedUp | None = None
         self._kept: OrderedDict[int, Operation] = OrderedDict()
         self._lines: dict[int, list[_Wish[Any]]] = {}
         self._to_load: list[int] = []
@@ -96,8 +106,10 @@ class Desk:
         shop: str | None = None,
         key: Key | None = None,
         also: Also | None = None,
+        known: Operation | None = None,
     ) -> Awaitable[T]:
         """Work the decision out, write it, return its value. `shop`: an operation of another one is not found.
+        `known`: the operation as the caller last saw it, to begin with if nothing of it is kept.
 
         Raises what the decision raises, NotFound, Unavailable; with a key that was used before, Replayed or KeyMisused.
         """
@@ -110,6 +122,8 @@ class Desk:
             line.append(wish)
         else:
             self._lines[operation_id] = [wish]
+            if known is not None:
+                self._kept.setdefault(operation_id, known)
             self._go_on(operation_id)
         return future if key is None else self._with_key(future, key)
 
@@ -339,6 +353,8 @@ class Desk:
         for claimed in started:
             assert self.starter is not None
             self.starter.begin(claimed)
+        if self.lines is not None and operation.shop in self.lines.shops:
+            self.lines.note_own(operation, [operation.tasks[position] for position in draft.changed])
         if len(draft.released) > len(started):
             left = [draft.task(position) for position in draft.released]
             self.announce([task.queue for task in left if task.status is _PENDING])

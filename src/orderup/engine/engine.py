@@ -12,6 +12,7 @@ from orderup.db.database import Database
 from orderup.engine.bell import Bell
 from orderup.engine.desk import Desk
 from orderup.engine.feed import Feed
+from orderup.engine.lines import Lines
 from orderup.errors import NotFound
 from orderup.model.ids import OperationId, new_operation_id
 from orderup.model.kind import Kind
@@ -76,6 +77,14 @@ class Engine:
             announce=self.bell.ring,
             make_room=self.bell.ring_all_regions,
         )
+        turns = {
+            queue_name(shop, kind.name): kind
+            for shop, named in kinds.items()
+            for kind in named.values()
+            if kind.turns_after is not None
+        }
+        self.lines = Lines(self, turns) if turns else None
+        self.desk.lines = self.lines
 
     @property
     def paused_queues(self) -> frozenset[str]:
@@ -118,6 +127,8 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.database.watch(self._woken), name="engine: watch the database")
             group.create_task(self.feed.run(), name="engine: follow the log")
+            if self.lines is not None:
+                group.create_task(self.lines.run(), name="engine: lines")
 
     def _woken(self) -> None:
         self.feed.wake()

@@ -73,7 +73,7 @@ def _end_ownership(connection: WriteConnection, operation_id: int, shops: Mappin
             "knows what of its rows is personal. Install it, or name it as package.module:shop."
         )
     reason = row.reason if row.reason in PLAIN_REASONS else None
-    blank = {"owner": None, "key_hash": None, "key_salt": None, "reason": reason}
+    blank = {"owner": None, "client": None, "key_hash": None, "key_salt": None, "reason": reason}
     # The status is asked for in the write: an order that staff retries at this moment is under way.
     ended = connection.execute(update(operations).where(here, operations.c.status.in_(FINAL)).values(blank))
     if not ended.rowcount:

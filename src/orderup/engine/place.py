@@ -34,9 +34,12 @@ async def place_order(
     owner: str | None = None,
     key_hash: str | None = None,
     key_salt: str | None = None,
+    client: str | None = None,
+    held_by: str | None = None,
     operation_id: OperationId | None = None,
 ) -> Operation:
-    """Store a new operation and set it going. `also` writes the shop's own rows in the same transaction.
+    """Store a new operation and set it going. `also` writes the shop's own rows in the same transaction. `client`:
+    whose it is, where clients take turns. `held_by`: the process that holds its customer's connection.
 
     Raises InvalidPlan; Replayed if `key` placed one before by the same request, KeyMisused if by another one; IdTaken
     if there is an operation of that `operation_id`.
@@ -59,6 +62,8 @@ async def place_order(
             owner=owner,
             key_hash=key_hash,
             key_salt=key_salt,
+            client=client,
+            held_by=held_by,
         )
         rows: Also | None = None if also is None else partial(_rows_of, also, id)
         try:

@@ -102,6 +102,7 @@ class Publisher:
                     log.warning("a publisher stops for now", target=self.target.name, why=_said(errors))
                 except* Exception:  # a fault of ours in here must not stop the orders
                     log.exception("a publisher stumbled; it goes on", target=self.target.name)
+                _end_if_cancelled()
                 await asyncio.sleep(self.lease / 30)
         finally:
             self.engine.feed.stop_counting(self._heard)
@@ -254,6 +255,14 @@ class Publisher:
         if errors := [each.error for each in landed if each.error is not None]:
             values |= {"failed_at": now, "error": errors[-1]}
         await self._write(lambda connection: settle(connection, target, landed, now=now), **values)
+
+
+def _end_if_cancelled() -> None:
+    """Before Python 3.13 a task group in which something fails at the moment at which it is cancelled keeps the
+    cancellation to itself: https://github.com/python/cpython/issues/116720."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _said(errors: ExceptionGroup[Exception]) -> str:

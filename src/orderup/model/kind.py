@@ -35,6 +35,9 @@ class Kind(msgspec.Struct, frozen=True):
     nothing. lease: how long a claim lives without a heartbeat; None: as long as the owner set. timeout: how long one
     attempt in this process may take. rate, concurrency: limits of the queue. is_remote: done by a remote worker or a
     person, not by a handler. has_handler: a handler or a step of the shop does it, in whatever process claims first.
+    turns_after: clients with more waiting than this take turns with all others; None: first come, first served.
+    counts_late: what counts is the thing, not the attempt: a person who finishes it after his claim has ended has
+    finished it.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Kind(msgspec.Struct, frozen=True):
     concurrency: int | None = None
     is_remote: bool = False
     has_handler: bool = False
+    turns_after: int | None = None
+    counts_late: bool = False
 
     @property
     def is_limited(self) -> bool:

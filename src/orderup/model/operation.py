@@ -35,7 +35,9 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     """version: the `n` of its last event, so that every change raises it. open: tasks not completed. moving: tasks to
     which something will still happen by itself. reason: why it was cancelled or errored. source: what placed it
     (`request`, `schedule:…`, `event:…`). owner: the subject of the token that placed it. key_hash, key_salt: of the
-    key in its customer's links. words: the customer's words for its events. Times are microseconds since the epoch.
+    key in its customer's links. words: the customer's words for its events. client: whose it is, where clients take
+    turns. held_by: the process that held its customer's connection when it was placed, if one did. Times are
+    microseconds since the epoch.
     """
 
     id: OperationId
@@ -54,6 +56,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     key_hash: str | None = None
     key_salt: str | None = None
     words: dict[str, str] | None = None
+    client: str | None = None
+    held_by: str | None = None
     rfa: Rfa | None = None
 
 

@@ -40,6 +40,8 @@ def place(
     owner: str | None = None,
     key_hash: str | None = None,
     key_salt: str | None = None,
+    client: str | None = None,
+    held_by: str | None = None,
 ) -> Draft:
     """A draft whose base has no events yet: event 1 is told, and without an approval the first tasks are released.
 
@@ -75,6 +77,8 @@ def place(
         owner=owner,
         key_hash=key_hash,
         key_salt=key_salt,
+        client=client,
+        held_by=held_by,
         words=dict(plan.words) or None,
         rfa=_rfa(plan, now=now, within=rfa_within),
     )

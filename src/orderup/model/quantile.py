@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-MEDIAN, NINETY_PERCENT = 0.5, 0.9
+MEDIAN, NINETY_PERCENT, NINETY_FIVE_PERCENT = 0.5, 0.9, 0.95
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

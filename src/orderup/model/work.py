@@ -79,6 +79,24 @@ def complete(
     if was_answered(draft, position, answer):
         return
     check_token(draft, position, token)
+    _end_as_completed(draft, position, result=result, now=now, answer=answer)
+
+
+def complete_late(draft: Draft, position: int, *, result: str | None, now: int) -> None:
+    """It is done, whoever has the task by now and whether or not the claim it was done under has ended: for kinds where
+    what counts is the thing, not the attempt. Raises Conflict if nobody ever claimed it, or if it has ended otherwise.
+    """
+    task = draft.task(position)
+    if task.status is COMPLETED:
+        return
+    if task.status.is_final:
+        raise Conflict(f"Task {task.name} of operation {show_id(draft.base.id)} is {task.status}. Nothing was changed.")
+    if not task.attempt:
+        raise Conflict(f"Task {task.name} of operation {show_id(draft.base.id)} was never started.")
+    _end_as_completed(draft, position, result=result, now=now, answer=None)
+
+
+def _end_as_completed(draft: Draft, position: int, *, result: str | None, now: int, answer: str | None) -> None:
     task = draft.set_task(
         position,
         status=COMPLETED,
@@ -87,6 +105,7 @@ def complete(
         finished_at=now,
         token=None,
         lease_until=None,
+        due_at=None,
         deadline_at=None,
         answered=answer,
     )

@@ -4,7 +4,7 @@ from orderup.web.app import Json
 from orderup.web.auth import OPEN, AsAdmin, AsAnyone, AsCustomer, AsOrderCaller, AsStaff, AsWorker
 from orderup.web.idempotency import takes_key
 from orderup.web.order_routes import OrderView, add_order_routes, view_order
-from orderup.web.orders import PlacedOrder, engine_of, find_order, place
+from orderup.web.orders import PlacedOrder, engine_of, find_order, keeper_of, place
 from orderup.web.routes import Lax, RequestModel, Router
 from orderup.web.tokens import Caller
 
@@ -26,6 +26,7 @@ __all__ = [
     "add_order_routes",
     "engine_of",
     "find_order",
+    "keeper_of",
     "place",
     "takes_key",
     "view_order",

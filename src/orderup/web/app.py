@@ -18,19 +18,20 @@ from fastapi.openapi.utils import get_openapi
 from starlette._utils import get_route_path  # what the router itself matches
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from orderup.errors import Misconfigured, Unavailable
 from orderup.settings import Settings
 from orderup.web.auth import METRICS, OPEN, Doorkeeper, IsRevoked, utc_now
+from orderup.web.direct import DirectRoutes
 from orderup.web.dispatch import Dispatcher
 from orderup.web.docs import Docs
 from orderup.web.headers import SecurityHeaders
 from orderup.web.limits import RequestLimits
 from orderup.web.loopback import BorderGuard
 from orderup.web.metrics import Metrics
-from orderup.web.observe import Observe
+from orderup.web.observe import Notes, Observe
 from orderup.web.openapi import PROBLEM_RESPONSES, describe_access, describe_headers
 from orderup.web.problems import handle_problems
 from orderup.web.routes import GuardedRoute, HeadAsGet, Router, RouteTable, operation_id_of
@@ -66,6 +67,10 @@ class OrderupApp(FastAPI):
 
     table: RouteTable
     asks_for_tokens: bool
+    direct: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.direct or super().__call__)(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -129,11 +134,13 @@ def build_app(
     app.state.shop_at = _shop_finder(shops)
     app.state.keyed_turn = asyncio.Lock()
     handle_problems(app)
-    _add_checks(app, kind, settings, metrics=metrics)
+    notes = Notes(kind=kind, metrics=metrics, table=app.table)
+    _add_checks(app, settings, notes=notes)
+    app.direct = DirectRoutes(app, super(OrderupApp, app).__call__, app.table, settings, notes)
     return app
 
 
-def _add_checks(app: OrderupApp, kind: Kind, settings: Settings, *, metrics: Metrics) -> None:
+def _add_checks(app: OrderupApp, settings: Settings, *, notes: Notes) -> None:
     """The last added is the first met."""
     app.add_middleware(HeadAsGet)
     app.add_middleware(
@@ -141,7 +148,7 @@ def _add_checks(app: OrderupApp, kind: Kind, settings: Settings, *, metrics: Met
     )
     app.add_middleware(BorderGuard, settings=settings)
     app.add_middleware(SecurityHeaders, https=(settings.public_url or "").startswith("https://"))
-    app.add_middleware(Observe, kind=kind, metrics=metrics, table=app.table)
+    app.add_middleware(Observe, notes=notes)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 

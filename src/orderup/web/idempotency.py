@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -49,7 +50,11 @@ def client_of(request: Request, caller: Caller) -> str:
     """Whose request it is: the token's subject, else the address it came from."""
     if caller.subject is not None and caller.jti is not None:
         return f"subject:{caller.subject}"
-    host = request.client.host if request.client else "unknown"
+    return _client_at(request.client.host if request.client else "unknown")
+
+
+@lru_cache(maxsize=10_000)
+def _client_at(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -8,11 +8,13 @@
 | `GET /PATH/{id}/events?after=` | the same, as server-sent events |
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import Request, WebSocket
 from pydantic import BaseModel
+from starlette.requests import HTTPConnection
 from starlette.responses import Response, StreamingResponse
 
 from orderup.engine.desk import Replayed
@@ -33,6 +35,8 @@ from orderup.web.routes import Router
 Viewer = Callable[[Request, Operation], Awaitable[Any]]
 # Raises Conflict, saying why, once it is too late to cancel. It sees the operation as it is when it is cancelled.
 CancelCheck = Callable[[Draft], None]
+# Entered for as long as somebody follows the order live, for a shop that wants to know.
+Attend = Callable[[HTTPConnection, Operation], AbstractAsyncContextManager[None]]
 EVENT_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
@@ -79,6 +83,11 @@ def may_always_cancel(_draft: Draft) -> None:
     return None
 
 
+@asynccontextmanager
+async def attended_by_nobody(_connection: HTTPConnection, _operation: Operation) -> AsyncIterator[None]:
+    yield
+
+
 def add_order_routes(
     router: Router,
     shop: str,
@@ -87,13 +96,14 @@ def add_order_routes(
     view: Viewer = view_order,
     model: type[BaseModel] = OrderView,
     check_cancel: CancelCheck = may_always_cancel,
+    attend: Attend = attended_by_nobody,
 ) -> None:
     """`path`: of the shop's orders, relative to its root, such as `pizzas`. `model`: what `view` gives, for the API's
-    description."""
+    description. `attend`: entered for as long as somebody follows an order live."""
     PATHS[shop] = path
     _add_view(router, shop, path, view, model)
     _add_cancel(router, shop, path, view, model, check_cancel)
-    _add_following(router, shop, path)
+    _add_following(router, shop, path, attend)
 
 
 def _add_view(router: Router, shop: str, path: str, view: Viewer, model: type[BaseModel]) -> None:
@@ -123,19 +133,20 @@ def _add_cancel(
         return Json(await view(request, await load(engine, operation.id)), headers=dict(headers))
 
 
-def _add_following(router: Router, shop: str, path: str) -> None:
+def _add_following(router: Router, shop: str, path: str, attend: Attend) -> None:
     @router.websocket(f"/{path}/{{id}}/live")
     async def follow_live(websocket: WebSocket, caller: AsOrderCaller, id: str, after: After = 0) -> None:
         operation = await find_order(websocket, caller, shop, id)
-        await stream_to(
-            websocket,
-            engine_of(websocket).feed,
-            after=after,
-            operation_id=operation.id,
-            shop=shop,
-            audience=Audience.CUSTOMER,
-            check=stays_open(websocket, caller, operation),
-        )
+        async with attend(websocket, operation):
+            await stream_to(
+                websocket,
+                engine_of(websocket).feed,
+                after=after,
+                operation_id=operation.id,
+                shop=shop,
+                audience=Audience.CUSTOMER,
+                check=stays_open(websocket, caller, operation),
+            )
 
     @router.get(
         f"/{path}/{{id}}/events",
@@ -145,7 +156,7 @@ def _add_following(router: Router, shop: str, path: str) -> None:
     )
     async def follow_events(request: Request, caller: AsOrderCaller, id: str, after: After = 0) -> Response:
         operation = await find_order(request, caller, shop, id)
-        return await event_stream(
+        answer = await event_stream(
             request,
             engine_of(request).feed,
             after=after,
@@ -154,3 +165,11 @@ def _add_following(router: Router, shop: str, path: str) -> None:
             audience=Audience.CUSTOMER,
             check=stays_open(request, caller, operation),
         )
+        answer.body_iterator = _attended(answer.body_iterator, attend(request, operation))
+        return answer
+
+
+async def _attended(body: AsyncIterable[Any], attendance: AbstractAsyncContextManager[None]) -> AsyncIterator[Any]:
+    async with attendance:
+        async for part in body:
+            yield part

@@ -31,6 +31,11 @@ def engine_of(connection: HTTPConnection) -> Engine:
     return engine
 
 
+def keeper_of(connection: HTTPConnection, shop: str) -> Any:
+    """What the shop keeps running in this process."""
+    return connection.app.state.keepers[shop]
+
+
 class PlacedOrder:
     """`is_replay`: the same request was sent before, and this is what became of its order."""
 

@@ -62,6 +62,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.Gone: HTTPStatus.GONE,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.TooMany: HTTPStatus.TOO_MANY_REQUESTS,
     UnsupportedBody: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.KeyMisused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -156,7 +157,11 @@ def headers_of(error: Exception) -> dict[str, str]:
     match error:
         case errors.Unauthenticated():
             return {"WWW-Authenticate": "Bearer"}
-        case errors.Unavailable(retry_after=wait) | errors.UpstreamFailed(retry_after=wait) if wait:
+        case (
+            errors.Unavailable(retry_after=wait)
+            | errors.UpstreamFailed(retry_after=wait)
+            | errors.TooMany(retry_after=wait)
+        ) if wait:
             return {"Retry-After": str(max(1, math.ceil(wait.total_seconds())))}
         case _:
             return {}

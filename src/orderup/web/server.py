@@ -1,14 +1,17 @@
 """How uvicorn serves an app: `serve` and the tests run the same."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn import Config
-from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from orderup.settings import Settings
+from orderup.web.wire import WIRE_KEY
 
 # Frames that clients send are small: tokens, results, heartbeats.
 LARGEST_FRAME = 64 << 10
@@ -18,50 +21,173 @@ PING_SECONDS = 20.0
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def protocol_with(max_header_bytes: int) -> type[HttpToolsProtocol]:
-    """Uvicorn's own, with an end to what it collects, and to what it reads for nothing.
+class LimitedProtocol(HttpToolsProtocol):
+    """Uvicorn's own, with an end to what it collects, to what it reads for nothing, and to how long it waits for it.
 
     Its parser keeps what it has not reported yet: headers, and those that may follow a body in chunks. Without a limit
     that is as much as a client cares to send. And a body that was refused is read on for a while, for a client that is
-    cut off while it sends does not see the answer.
+    cut off while it sends does not see the answer. Who opens a connection and sends nothing, or a byte now and then, is
+    cut off when his time for the head or the body is over; who takes nothing of what he is answered, after as long as a
+    body may take. Between two requests uvicorn waits for `KEEP_ALIVE_SECONDS`, but only until the first byte of what
+    comes next, be it an empty line: from there on it is a head. A WebSocket is under none of this any more. Routes can
+    hang up on a caller, see `wire.py`.
     """
 
-    class LimitedProtocol(HttpToolsProtocol):
-        has_progress = is_in_head = False
-        unreported = 0
-        in_vain = 0
+    max_header_bytes: int
+    head_seconds: float
+    body_seconds: float
+    has_progress = is_in_head = is_upgraded = False
+    unreported = 0
+    in_vain = 0
+    deadline: asyncio.TimerHandle | None = None
+    taken_by: asyncio.TimerHandle | None = None
+    running: RequestResponseCycle | None = None
 
-        def data_received(self, data: bytes) -> None:
-            self.has_progress = False
-            super().data_received(data)
-            self.unreported = 0 if self.has_progress else self.unreported + len(data)
-            if self.unreported > max_header_bytes and not self.transport.is_closing():
-                if self.is_in_head:
-                    self.transport.write(HEAD_TOO_LARGE)
-                self.transport.close()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_by(self.head_seconds)
 
-        def on_message_begin(self) -> None:
-            self.has_progress = self.is_in_head = True
-            self.in_vain = 0
-            super().on_message_begin()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        self._leave_untaken()
+        super().connection_lost(exc)
 
-        def on_headers_complete(self) -> None:
-            self.has_progress, self.is_in_head = True, False
-            super().on_headers_complete()
+    def handle_websocket_upgrade(self) -> None:
+        self.is_upgraded = True
+        self._expect_nothing()
+        super().handle_websocket_upgrade()
 
-        def on_body(self, body: bytes) -> None:
-            self.has_progress = True
-            super().on_body(body)
-            if self.cycle.response_complete:
-                self.in_vain += len(body)
-                if self.in_vain > READ_IN_VAIN:
-                    self.transport.close()
+    # what must come in time
 
-        def on_message_complete(self) -> None:
-            self.has_progress = True
-            super().on_message_complete()
+    def _expect_by(self, seconds: float) -> None:
+        self._expect_nothing()
+        self.deadline = self.loop.call_later(seconds, self._cut_off)
 
-    return LimitedProtocol
+    def _expect_nothing(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def _cut_off(self) -> None:
+        self.transport.close()
+        self._see_the_rest_taken()
+
+    def _is_forgotten(self) -> bool:
+        """Nothing runs, and nothing would end the connection: uvicorn stops waiting for a request at the first byte."""
+        is_at_work = self.running is not None and not self.running.response_complete
+        has_an_end = self.deadline is not None or self.timeout_keep_alive_task is not None
+        return not (is_at_work or has_an_end or self.pipeline or self.is_upgraded or self.transport.is_closing())
+
+    # what must be taken in time
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._must_take()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._leave_untaken()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._see_the_rest_taken()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._see_the_rest_taken()
+
+    def _see_the_rest_taken(self) -> None:
+        """A connection that was closed stays open until the last of what was written is taken."""
+        if self.transport.get_write_buffer_size():
+            self._must_take()
+
+    def _must_take(self) -> None:
+        if self.taken_by is None:
+            self.taken_by = self.loop.call_later(self.body_seconds, self.transport.abort)
+
+    def _leave_untaken(self) -> None:
+        if self.taken_by is not None:
+            self.taken_by.cancel()
+            self.taken_by = None
+
+    # requests
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def hang_up(self) -> None:
+        for cycle in (self.running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+        self.transport.close()
+
+    def is_gone(self) -> bool:
+        return self.transport.is_closing()
+
+    def answer(self, scope: Scope, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        cycle = self.running
+        if cycle is None or cycle.scope is not scope or cycle.response_started or cycle.disconnected:
+            return False
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        cycle.response_started = cycle.response_complete = True
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines += (b"\r\n", body)
+        self.transport.write(b"".join(lines))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        self.has_progress = False
+        super().data_received(data)
+        self.unreported = 0 if self.has_progress else self.unreported + len(data)
+        if self.unreported > self.max_header_bytes and not self.transport.is_closing():
+            if self.is_in_head:
+                self.transport.write(HEAD_TOO_LARGE)
+            self._cut_off()
+        if self._is_forgotten():
+            self._expect_by(self.head_seconds)
+
+    def on_message_begin(self) -> None:
+        self.has_progress = self.is_in_head = True
+        self.in_vain = 0
+        super().on_message_begin()
+        self.scope[WIRE_KEY] = self  # type: ignore[literal-required]
+        if self.deadline is None:
+            self._expect_by(self.head_seconds)
+
+    def on_headers_complete(self) -> None:
+        self.has_progress, self.is_in_head = True, False
+        self._expect_by(self.body_seconds)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.has_progress = True
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self.in_vain += len(body)
+            if self.in_vain > READ_IN_VAIN:
+                self._cut_off()
+
+    def on_message_complete(self) -> None:
+        self.has_progress = True
+        self._expect_nothing()
+        super().on_message_complete()
+
+
+def protocol_for(settings: Settings) -> type[LimitedProtocol]:
+    names = ("max_header_bytes", "head_seconds", "body_seconds")
+    return type("LimitedProtocol", (LimitedProtocol,), {name: getattr(settings, name) for name in names})
 
 
 class RefusingProtocol(WebSocketsSansIOProtocol):
@@ -84,7 +210,7 @@ def server_config(app: ASGIApp, settings: Settings, **options: Any) -> Config:
     return Config(
         app,
         loop="uvloop",
-        http=protocol_with(settings.max_header_bytes),
+        http=protocol_for(settings),
         ws=RefusingProtocol,
         ws_max_size=LARGEST_FRAME,
         # Two compression windows a socket would outweigh all else that a waiting customer costs.

@@ -1,4 +1,5 @@
-"""A pizzeria with orders in every state, and the screens that show them: made once, looked at by many tests."""
+"""A pizzeria and a coffee bar with orders in every state, and the screens that show them: made once, looked at by many
+tests."""
 
 import asyncio
 import os
@@ -7,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import httpx2
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
@@ -39,7 +41,9 @@ class Stage:
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.environment = {"SECRET_KEY": SECRET.get_secret_value(), **(environment or {})}
+        # a coffee whose page nobody looks at stays in the line as long as a test needs it
+        stays = {"COFFEE_KEEP_SECONDS": "3600"}
+        self.environment = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **(environment or {})}
         self.server = self._server("server", self.environment)
         self.client = httpx2.Client(timeout=20)
         self.trackers: dict[str, str] = {}
@@ -74,6 +78,20 @@ class Stage:
         placed = self.call(Role.CUSTOMER, "POST", f"{front or self.server.front}/pizza/pizzas", {**PIZZA, **wishes})
         self.trackers[placed["id"]] = placed["links"]["self"].replace("/pizzas/", "/track/")
         return str(placed["id"])
+
+    def coffee(self) -> str:
+        """The tracker of a new order of the coffee bar, placed by its page."""
+        answer = self.client.post(f"{self.server.front}/coffee/", data={"key": uuid4().hex})
+        assert answer.status_code == 303, answer.text
+        return str(answer.headers["location"])
+
+    def start_coffee(self) -> str:
+        """The id of the order."""
+        started = self.call(Role.WORKER, "GET", f"{self.server.back}/coffee/start/?barista=ann&wait=10")
+        return str(started["order_id"])
+
+    def finish_coffee(self, id: str) -> None:
+        self.call(Role.WORKER, "POST", f"{self.server.back}/coffee/finish/?order_id={id}")
 
     def approve(self, id: str, notes: str | None = None) -> str:
         self.staff(f"/api/rfas/{id}/approve", {"notes": notes})
@@ -236,6 +254,9 @@ def furnish(stage: Stage) -> list[Screen]:
     stage.staff(f"/api/operations/{orders['cancelled']}/cancel")
     orders["expired"] = stage.expired_order()
     orders["waiting"] = stage.order(customer="Bo", extra_params={"no": ["olives"]})
+    coffees = {state: stage.coffee() for state in ("ready", "being brewed", "in line")}
+    stage.finish_coffee(stage.start_coffee())
+    stage.start_coffee()
     customers = [
         Screen("home", f"{front}/"),
         Screen("menu", f"{front}/pizza/"),
@@ -243,6 +264,8 @@ def furnish(stage: Stage) -> list[Screen]:
         Screen("nothing there", f"{front}/no/such/page", status=404),
         Screen("not found", f"{front}/pizza/track/0000000000000?key=abc", status=404),
         *(Screen(f"tracker, {state}", stage.trackers[id]) for state, id in orders.items()),
+        Screen("coffee bar", f"{front}/coffee/"),
+        *(Screen(f"coffee, {state}", address) for state, address in coffees.items()),
     ]
     staff = [
         Screen("sign-in", f"{back}/sign-in"),
@@ -259,6 +282,7 @@ def furnish(stage: Stage) -> list[Screen]:
         *(Screen(name, f"{back}/{name}", Role.STAFF) for name in ("queues", "workers", "schedules", "deliveries")),
         Screen("stations", f"{back}/station", Role.STAFF),
         Screen("station", f"{back}/station/pizza/make_dough?region={REGION}", Role.WORKER),
+        Screen("coffee station", f"{back}/station/coffee/brew", Role.WORKER),
         Screen(
             "station, at work", f"{back}/station/pizza/make_dough?region={REGION}", Role.STAFF, act=press("Take next")
         ),

@@ -11,19 +11,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
-from orderup.cli.simulation.pizza import Order
+from orderup.cli.simulation.people import Visit
 
 REDRAW_SECONDS, LINE_SECONDS = 0.1, 1.0
-COLOURS = {"completed": "green", "declined": "yellow", "cancelled": "yellow", "expired": "yellow", "failed": "red"}
+COLOURS = {
+    "completed": "green",
+    "ready": "green",
+    "declined": "yellow",
+    "cancelled": "yellow",
+    "expired": "yellow",
+    "failed": "red",
+}
 LONGEST_BAR = 40
 
 
 class Display:
-    """`orders` grows while they are placed, up to `wanted`."""
+    """`visits` grow while customers come, up to `wanted`."""
 
-    def __init__(self, console: Console, orders: Sequence[Order], *, wanted: int, statuses: Sequence[str]) -> None:
-        self.console, self.orders, self.wanted = console, orders, wanted
-        self.statuses = ("ordering", *statuses)
+    def __init__(self, console: Console, visits: Sequence[Visit], *, wanted: int, statuses: Sequence[str]) -> None:
+        self.console, self.visits, self.wanted = console, visits, wanted
+        self.statuses = statuses
         self._began = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(LONGEST_BAR), MofNCompleteColumn(), TaskProgressColumn())
         self._progress = Progress(*columns)
@@ -60,10 +67,10 @@ class Display:
 
     @property
     def _ended(self) -> int:
-        return sum(order.has_ended for order in self.orders)
+        return sum(visit.has_ended for visit in self.visits)
 
     def _counts(self) -> Counter[str]:
-        return Counter(order.status for order in self.orders)
+        return Counter(visit.status for visit in self.visits)
 
     def _picture(self) -> Group:
         counts = self._counts()

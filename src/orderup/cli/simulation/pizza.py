@@ -5,20 +5,25 @@ some change their minds and cancel. So every order can be checked.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 
 from orderup.cli.simulation.follow import Following, follow
+from orderup.cli.simulation.people import CUSTOMERS, Day, People
 from orderup.cli.simulation.stage import Answered, Stage
+from orderup.shop import Shop
 from orderup.shops.pizza.plan import DEFAULT_REGION
 from orderup.shops.pizza.status import STATUS_WORDS
 from orderup.web.tokens import Role
+
+if TYPE_CHECKING:
+    from orderup.cli.simulation.summary import Summary
 
 log = structlog.get_logger("orderup.simulation")
 PIZZAS = (("Margherita", "basic"), ("Capricciosa", "standard"), ("Parma", "premium"))
@@ -28,6 +33,9 @@ DECLINED_SHARE, CANCELLED_SHARE, BREAK_SHARE = 0.1, 0.1, 0.25
 # Seconds of life that staff looks at one request, and how many are looked at together.
 THINKING_SECONDS, CLERKS = 4.0, 4
 LOOK_EVERY_SECONDS = 0.25
+STAFF = "staff"
+# Orders a second, in life; unless told otherwise at most so many a second whatever the speed.
+RATE, MOST_RATE = 0.5, 200.0
 # What a customer may read before he changes his mind.
 REGRETS = ("operation.placed", "rfa.approved", "task.started")
 ENDS = {
@@ -81,32 +89,58 @@ def draw_order(stage: Stage, number: int) -> Order:
     return Order(number, fate, stage.random.choice(REGRETS), breaks_after)
 
 
-async def be_customers(
-    stage: Stage, *, rate: float, orders: list[Order], count: int | None, told: Callable[[Order], None]
-) -> None:
-    """Place `rate` orders a second, `count` of them or for ever, and see each to its end. With a `count`, `orders` gets
-    them as they are placed; `told` is called whenever one moves."""
-    async with asyncio.TaskGroup() as group:
-        number = 0
-        while count is None or number < count:
-            number += 1
-            order = draw_order(stage, number)
-            if count is not None:
-                orders.append(order)
-            group.create_task(be_customer(stage, order, told), name=f"customer {number}")
-            await asyncio.sleep(stage.random.expovariate(rate))
+class Pizzeria(People):
+    """Customers, staff, and workers in the kitchen."""
+
+    own_roles = (CUSTOMERS, STAFF)
+    statuses = ("ordering", *STATUSES)
+
+    def __init__(self, shop: Shop, day: Day) -> None:
+        super().__init__(shop, day)
+        self.orders: list[Order] = []
+
+    @property
+    def visits(self) -> Sequence[Order]:
+        return self.orders
+
+    @asynccontextmanager
+    async def at_work(self, stage: Stage, roles: Collection[str], *, name: str) -> AsyncIterator[None]:
+        async with super().at_work(stage, roles, name=name), asyncio.TaskGroup() as group:
+            deciding = group.create_task(be_staff(stage), name=STAFF) if STAFF in roles else None
+            yield
+            if deciding is not None:
+                deciding.cancel()
+
+    async def be_customers(self, stage: Stage, told: Callable[[], None]) -> None:
+        """Place `rate` orders a second, `count` of them or for ever, and see each to its end."""
+        count, rate = self.day.count, self.day.rate
+        a_second = min(RATE * stage.speed, MOST_RATE) if rate is None else rate * stage.speed
+        async with asyncio.TaskGroup() as group:
+            number = 0
+            while count is None or number < count:
+                number += 1
+                order = draw_order(stage, number)
+                if count is not None:
+                    self.orders.append(order)
+                group.create_task(be_customer(stage, order, told), name=f"customer {number}")
+                await asyncio.sleep(stage.random.expovariate(a_second))
+
+    async def sum_up(self, stage: Stage, *, seconds: float) -> "Summary":
+        from orderup.cli.simulation.summary import sum_up
+
+        return await sum_up(stage, self.orders, wanted=self.day.count or len(self.orders), seconds=seconds)
 
 
-async def be_customer(stage: Stage, order: Order, told: Callable[[Order], None]) -> None:
+async def be_customer(stage: Stage, order: Order, told: Callable[[], None]) -> None:
     """Order, follow, perhaps cancel, and ask at the end how it stands."""
     try:
         links = await _place(stage, order)
-        told(order)
+        told()
         regrets = order.fate is Fate.REGRETS
         async with aclosing(follow(stage, links["live"], order.following, breaks_after=order.breaks_after)) as events:
             async for event in events:
                 _read(order, event)
-                told(order)
+                told()
                 if regrets and event["type"] == order.regrets_at:
                     regrets = False
                     await _cancel(stage, order, links["cancel"])
@@ -116,7 +150,7 @@ async def be_customer(stage: Stage, order: Order, told: Callable[[Order], None])
     except Answered as error:
         order.problem = str(error)
         log.warning("the customer gives up", operation_id=order.id, error=str(error))
-    told(order)
+    told()
 
 
 async def _place(stage: Stage, order: Order) -> dict[str, str]:

@@ -1,6 +1,5 @@
-"""What a demo came to: asked of the server when all is over, and compared with what everybody saw."""
+"""What a demo of the pizzeria came to: asked of the server when all is over, and compared with what everybody saw."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,12 +8,10 @@ from typing import Any
 import msgspec
 
 from orderup.cli.simulation.pizza import STATUSES, Order
+from orderup.cli.simulation.record import count_completions, fetch_operations
 from orderup.cli.simulation.stage import Stage
 from orderup.model.quantile import MEDIAN, NINETY_PERCENT, quantile
-from orderup.web.tokens import Role
 
-AT_ONCE = 20
-LOG_SECONDS = 30.0
 MOST_SHOWN = 10
 
 
@@ -82,10 +79,10 @@ async def sum_up(stage: Stage, orders: Sequence[Order], *, wanted: int, seconds:
     if len(orders) < wanted:
         summary.wrong.append(f"{wanted - len(orders)} orders were never placed")
     placed = [order for order in orders if order.id]
-    operations = await _fetch(stage, placed)
+    operations = await fetch_operations(stage, [order.id for order in placed])
     for order, operation in zip(placed, operations, strict=True):
         _add(summary, order, operation)
-    completions = await _completions(stage, {each["id"]: each["n"] for each in operations})
+    completions = await count_completions(stage, operations)
     summary.repeats += sum(count - 1 for count in completions.values())
     return summary
 
@@ -95,19 +92,6 @@ def _complaint(order: Order) -> str:
         f"should be {order.fate}, is {order.told or 'still ' + order.status}, {order.following.repeats} repeats"
     )
     return f"order {order.number} ({order.id or 'never placed'}): {how}"
-
-
-async def _fetch(stage: Stage, orders: Sequence[Order]) -> list[dict[str, Any]]:
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def fetch(order: Order) -> dict[str, Any]:
-        async with gate:
-            operation: dict[str, Any] = await stage.ask(
-                "GET", f"{stage.api}/api/operations/{order.id}", role=Role.STAFF
-            )
-            return operation
-
-    return list(await asyncio.gather(*(fetch(order) for order in orders)))
 
 
 def _add(summary: Summary, order: Order, operation: dict[str, Any]) -> None:
@@ -126,24 +110,3 @@ def _add(summary: Summary, order: Order, operation: dict[str, Any]) -> None:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-async def _completions(stage: Stage, lengths: dict[str, int]) -> Counter[tuple[str, str]]:
-    """How often each task was completed, by the log. lengths: how many events each operation has."""
-    completions: Counter[tuple[str, str]] = Counter()
-    missing = sum(lengths.values())
-    headers = {"Authorization": f"Bearer {stage.tokens[Role.STAFF]}"} if Role.STAFF in stage.tokens else {}
-    async with (
-        asyncio.timeout(LOG_SECONDS + missing / 1_000),
-        stage.client.stream("GET", f"{stage.api}/api/events?after=0", headers=headers) as answer,
-    ):
-        async for line in answer.aiter_lines():
-            if not line.startswith("data: "):
-                continue
-            event = msgspec.json.decode(line.removeprefix("data: "))
-            if event["type"] == "task.completed":
-                completions[event["operation_id"], event["task"]] += 1
-            missing -= event["operation_id"] in lengths
-            if not missing:
-                break
-    return completions

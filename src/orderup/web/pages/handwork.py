@@ -37,7 +37,8 @@ State = Literal["pending", "running", "cancelled", "errored", "lost", "completed
 class Card:
     """One task as a person sees it. number: the end of its order's id, to be called out. details: what to make it of,
     as names and values. before: what came of the tasks before it. late_at: from when on it is late. token: of the
-    claim, if it is his. words: what has become of it and what to do now, if it is his no more."""
+    claim, if it is his. words: what has become of it and what to do now, if it is his no more. is_open: it is still to
+    be done, by whomever."""
 
     id: str
     operation: str
@@ -53,6 +54,7 @@ class Card:
     finished_at: int | None = None
     token: str = ""
     on_hold: bool = False
+    is_open: bool = False
     note: str = ""
     words: str = ""
 
@@ -92,6 +94,7 @@ def card_of(
         finished_at=task.finished_at,
         token=task.token or "",
         on_hold=found.operation_status is OperationStatus.PAUSED,
+        is_open=not task.status.is_final,
         note=_note_of(task),
         words=words,
     )

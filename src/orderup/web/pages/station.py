@@ -1,7 +1,8 @@
 """Stations: where a person does one kind of task by hand.
 
 A person is a worker as any other: he claims, beats, completes, fails and hands back by the verbs of the API, under a
-lease and a token. His page beats for him as long as it is open.
+lease and a token. His page beats for him as long as it is open. Where what counts is the thing and not the attempt
+(`Kind.counts_late`), it is done although his claim has ended.
 """
 
 from collections.abc import Sequence
@@ -31,9 +32,11 @@ from orderup.db.station import (
     regions_waiting,
 )
 from orderup.engine.engine import Engine
-from orderup.errors import Invalid, NotFound, StaleToken
+from orderup.errors import Conflict, Invalid, NotFound, StaleToken
+from orderup.model import work
 from orderup.model.event import Audience
 from orderup.model.ids import read_task_id, show_task_id
+from orderup.model.placing import encode
 from orderup.model.task import queue_name, queue_of
 from orderup.web import work_verbs as verbs
 from orderup.web.auth import requires
@@ -51,6 +54,8 @@ MOST_SHOWN = 12
 LONGEST_NOTE = 2_000
 # As often does a page beat, so that one that gets lost does no harm.
 BEATS_A_LEASE = 4
+# What a form says in place of a token that its claim has no more.
+LATE = "late"
 # A worker's name has 100 characters.
 LONGEST_SUBJECT = 90
 AsHand = Annotated[Caller, requires(Role.STAFF, Role.WORKER)]
@@ -78,6 +83,7 @@ class Station:
         if known is None or known.has_handler or not caller.may_enter(shop):
             raise NotFound("station", f"{shop}/{kind}"[:200])
         self.shop, self.kind, self.worker = shop, kind, worker_of(caller)
+        self.counts_late = known.counts_late
         self.name, self.region = queue_name(shop, kind), region or caller.region
         self.asks_for_name = caller.subject == LOCAL_CALLER.subject and settings_of(connection).secret_key is None
         # a tablet that falls asleep is no worker that died: the longer of the two
@@ -160,11 +166,12 @@ def _may_do(caller: Caller, queue: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """waiting: the first in line. mine: what the person has, and what was his until he says that he has seen that it
-    is not. done: what he did lately, the latest first."""
+    """waiting: the first in line. oldest_at: since when the one waits who has waited longest. mine: what the person
+    has, and what was his until he says that he has seen that it is not. done: what he did lately, the latest first."""
 
     waiting: Sequence[Card]
     count: int
+    oldest_at: int | None
     mine: Sequence[Card]
     done: Sequence[Card]
     regions: Sequence[str]
@@ -190,6 +197,7 @@ def _look(connection: ReadConnection, station: Station, taken: Sequence[Taken], 
     return View(
         waiting=[card_of(each, "pending") for each in line.first],
         count=line.count,
+        oldest_at=line.oldest_at,
         mine=[card for card in cards if card.state != "completed"],
         done=[card for card in reversed(cards) if card.state == "completed"],
         regions=regions_waiting(connection, station.name),
@@ -216,6 +224,7 @@ async def _show(
         said=said,
         beat_seconds=max(1, station.lease // (BEATS_A_LEASE * timedelta(seconds=1))),
         form_id=uuid4().hex,
+        late=LATE,
     )
 
 
@@ -286,7 +295,8 @@ async def finish(request: Request, caller: AsHand, id: str, region: RegionFilter
     try:
         await _do(request, caller, id, form)
     except StaleToken:
-        return await _refuse(request, station, place, form)
+        if form.verb != "done" or not station.counts_late or not await _do_late(engine, place, form):
+            return await _refuse(request, station, place, form)
     if form.verb == "beat":
         # nothing to remember: it is sent beside what the person does, and must not undo that
         return see_other(station.address)
@@ -303,15 +313,34 @@ async def _find(engine: Engine, caller: Caller, place: Place) -> StationTask:
     return found
 
 
+async def _do_late(engine: Engine, place: Place, form: Finish) -> bool:
+    """Whether it is done now, whoever has it; not if it has ended otherwise."""
+    operation_id, position = place
+    result = _result_of(form)
+    encoded = None if result is None else encode(result)
+    try:
+        await engine.desk.decide(
+            operation_id, lambda draft: work.complete_late(draft, position, result=encoded, now=engine.now())
+        )
+    except Conflict:
+        return False
+    return True
+
+
+def _result_of(form: Finish) -> dict[str, str] | None:
+    note = form.note.strip()
+    return {"note": note} if note else None
+
+
 async def _do(request: Request, caller: Caller, id: str, form: Finish) -> None:
     """Raises StaleToken."""
-    note, reason = form.note.strip(), form.reason.strip()
+    reason = form.reason.strip()
     match form.verb:
         case "beat":
             await verbs.do_heartbeat(request, caller, id, verbs.TokenBody(token=form.token))
         case "done":
-            result = {"note": note} if note else None
-            await verbs.do_complete(request, caller, id, verbs.CompleteBody(token=form.token, result=result))
+            body = verbs.CompleteBody(token=form.token, result=_result_of(form))
+            await verbs.do_complete(request, caller, id, body)
         case "hand-back":
             await verbs.do_hand_back(request, caller, id, verbs.TokenBody(token=form.token))
         case "fail" | "fail-for-good":

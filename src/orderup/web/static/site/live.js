@@ -37,6 +37,7 @@ async function look() {
     const at = Number(fresh.body.dataset.seq);
     if (at < Number(body.dataset.seq)) return;
     body.dataset.seq = at;
+    if (fresh.body.dataset.look) body.dataset.look = fresh.body.dataset.look; else delete body.dataset.look;
     document.title = fresh.title;
     for (const part of document.querySelectorAll("[data-swap]")) {
       const newer = fresh.getElementById(part.id);
@@ -293,6 +294,11 @@ setInterval(beat, 500);
 if (body.dataset.live) {
   connect();
   setInterval(() => { if (line.dataset.state !== "live") look(); }, LOOK_EVERY_MS);
-  // a page that shows what no event tells of says how often, in seconds, it is to be looked at
-  if (body.dataset.look) setInterval(() => { if (!document.hidden) look(); }, body.dataset.look * 1000);
+  lookOften();
+}
+
+// A page that shows what no event tells of says how often, in seconds, it is to be looked at, each time anew.
+function lookOften() {
+  if (!body.dataset.look) return;
+  setTimeout(() => { if (!document.hidden) look(); lookOften(); }, body.dataset.look * 1000);
 }

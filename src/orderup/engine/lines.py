@@ -1,0 +1,197 @@
+"""Queues whose clients take turns: their lines are kept in memory, and claims go by them instead of by the database.
+
+Who comes next hangs on who else waits, which no index can tell. So each process keeps the line of such a queue: its own
+changes move it when they are committed, other processes' when the log tells of them. A line may be wrong for a moment;
+the gate makes that harmless: what somebody else has taken by then is refused, and the next in line is tried.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import select, update
+
+from orderup.db.database import Claimed, ReadConnection, WriteConnection
+from orderup.db.tables import tasks
+from orderup.errors import Conflict, NotFound, Unavailable
+from orderup.model import work
+from orderup.model.event import Event
+from orderup.model.kind import Kind
+from orderup.model.line import Line, Place, rank_of
+from orderup.model.operation import Draft, Operation
+from orderup.model.task import Task, TaskStatus, queue_of
+from orderup.model.times import as_micros
+
+if TYPE_CHECKING:
+    from orderup.engine.engine import Engine
+
+log = structlog.get_logger(__name__)
+# Operations that this process has changed itself: what the log tells of them is no news.
+MOST_KNOWN = 50_000
+RETRY_SECONDS = 0.5
+_PENDING = TaskStatus.PENDING  # looked up once
+
+
+class Lines:
+    """`kinds`: those whose clients take turns, by the name of their queue, without region."""
+
+    def __init__(self, engine: "Engine", kinds: Mapping[str, Kind]) -> None:
+        self.engine, self.kinds = engine, kinds
+        self.shops = frozenset(name.partition("/")[0] for name in kinds)
+        self._lines: dict[str, Line] = {}
+        self._queues: dict[Place, str] = {}
+        self._operations: dict[int, Operation] = {}
+        self._own: OrderedDict[int, int] = OrderedDict()
+        # being claimed here: what was read before that is committed says that they wait
+        self._starting: set[Place] = set()
+        self._news: set[int] = set()
+        self._has_news = asyncio.Event()
+
+    def has(self, queue: str) -> bool:
+        """Whether claims from it go by its line. Not while it is paused: that only the database knows."""
+        return queue_of(queue) in self.kinds and not self.engine.is_limited(queue)
+
+    def line(self, queue: str) -> Line:
+        found = self._lines.get(queue)
+        if found is None:
+            found = self._lines[queue] = Line(self.kinds[queue_of(queue)].turns_after)
+        return found
+
+    # what happens to them
+
+    def note_own(self, operation: Operation, tasks: Iterable[Task]) -> None:
+        """A change of these tasks was committed by this process."""
+        self._own[operation.id] = operation.version
+        self._own.move_to_end(operation.id)
+        if len(self._own) > MOST_KNOWN:
+            self._own.popitem(last=False)
+        self._note(operation, tasks)
+
+    def _note(self, operation: Operation, tasks: Iterable[Task]) -> None:
+        waits = False
+        for task in tasks:
+            place = operation.id, task.position
+            if task.status is not _PENDING:
+                self._leave(place)
+            elif queue_of(task.queue) in self.kinds and place not in self._starting:
+                # by age of the order, and by its id, which rises even when the clock is set back
+                rank = rank_of(priority=task.priority, since=operation.id, came_back=bool(task.losses))
+                self._queues[place] = task.queue
+                self.line(task.queue).add(place, client=operation.client or f"#{operation.id}", rank=rank)
+                waits = True
+        if waits:
+            self._operations[operation.id] = operation
+        else:
+            self._operations.pop(operation.id, None)
+
+    def _leave(self, place: Place) -> None:
+        queue = self._queues.pop(place, None)
+        if queue is not None:
+            self._lines[queue].remove(place)
+
+    def note_events(self, events: Sequence[Event]) -> None:
+        """What the log tells; what another process did is looked up."""
+        for event in events:
+            if event.shop in self.shops and self._own.get(event.operation_id, 0) < event.n:
+                self._news.add(event.operation_id)
+        if self._news:
+            self._has_news.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self.engine.feed.count(self.note_events)
+        await self.engine.feed.started()
+        self._news.update(await self._find_waiting())
+        while True:
+            self._has_news.clear()
+            news, self._news = self._news, set()
+            if news:
+                await self._look_up(news)
+            if not self._news:
+                await self._has_news.wait()
+
+    async def _find_waiting(self) -> list[int]:
+        while True:
+            try:
+                return await self.engine.database.read(partial(_waiting_in, queues=sorted(self.kinds)))
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _look_up(self, ids: Iterable[int]) -> None:
+        try:
+            found = await self.engine.database.load(sorted(ids))
+        except Unavailable:
+            self._news.update(ids)
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        came: set[str] = set()
+        for operation in found.values():
+            if self._own.get(operation.id, 0) <= operation.version:
+                self._note(operation, operation.tasks)
+                came.update(task.queue for task in operation.tasks if task.status is _PENDING)
+        self.engine.bell.ring(sorted(came))
+
+    # claiming
+
+    async def claim(
+        self, queue: str, *, worker: str, most: int, lease: timedelta | None, request: str | None
+    ) -> list[Claimed]:
+        """The first of the line, possibly none. Raises Unavailable; then they are in the line as before."""
+        line = self.line(queue)
+        claimed: list[Claimed] = []
+        while len(claimed) < most and (place := line.take()) is not None:
+            operation = self._operations.pop(place[0], None)
+            self._queues.pop(place, None)
+            self._starting.add(place)
+            try:
+                claimed.append(await self._start(place, operation, worker=worker, lease=lease, request=request))
+            except (Conflict, NotFound):
+                continue  # somebody was faster, or it was cancelled
+            except Unavailable:
+                self._news.add(place[0])
+                self._has_news.set()
+                if not claimed:
+                    raise
+                break
+            finally:
+                self._starting.discard(place)
+        return claimed
+
+    async def _start(
+        self, place: Place, known: Operation | None, *, worker: str, lease: timedelta | None, request: str | None
+    ) -> Claimed:
+        operation_id, position = place
+        lease_us, token = None if lease is None else as_micros(lease), uuid4().hex
+
+        def start(draft: Draft) -> Claimed:
+            length = lease_us or draft.task(position).lease_us
+            started = work.start(
+                draft, position, worker=worker, token=token, now=self.engine.now(), lease_us=length, request=request
+            )
+            inputs = {draft.task(earlier).name: draft.task(earlier).result for earlier in started.after}
+            return Claimed(draft.base.id, draft.base.shop, draft.version, started, inputs)
+
+        also = None
+        if lease_us is not None or known is None or known.tasks[position].attempt:
+            also = partial(_set_lease, place=place, lease_us=lease_us)
+        return await self.engine.desk.decide(operation_id, start, also=also, known=known)
+
+
+def _waiting_in(connection: ReadConnection, *, queues: Sequence[str]) -> list[int]:
+    of_queues = [(tasks.c.queue == name) | tasks.c.queue.like(f"{name}@%") for name in queues]
+    return [
+        row[0]
+        for each in of_queues
+        for row in connection.rows(select(tasks.c.operation_id).where(each, tasks.c.status == "pending"))
+    ]
+
+
+def _set_lease(connection: WriteConnection, *, place: Place, lease_us: int | None) -> None:
+    """An earlier claim may have left a length of its own there."""
+    here = (tasks.c.operation_id == place[0]) & (tasks.c.position == place[1])
+    connection.execute(update(tasks).where(here).values(claim_lease_us=lease_us))

@@ -1,0 +1,216 @@
+"""The coffee bar's route for customers: one request is one coffee, and is answered when it is ready.
+
+200 or nothing. Whoever asks for too much is told so (429); whatever goes wrong on our side, the customer waits, or the
+connection is closed without an answer: he asks again, and with an `Idempotency-Key` finds his order in its old place.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+from sqlalchemy import update
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from orderup.db.database import Key, WriteConnection
+from orderup.db.read import find_key
+from orderup.db.tables import keys
+from orderup.engine.desk import Replayed
+from orderup.engine.engine import Engine
+from orderup.errors import IdTaken, NotFound, TooMany, Unavailable
+from orderup.model.ids import OperationId, show_id
+from orderup.model.operation import Operation, OperationStatus
+from orderup.shops.coffee.bar import RETRY_SECONDS, Answer, Bar
+from orderup.shops.coffee.order import owner_of, place_coffee
+from orderup.shops.coffee.plan import shop
+from orderup.web import AsAnyone, Caller, Router, engine_of, keeper_of, takes_key
+from orderup.web.direct import Direct, directly, send_json
+from orderup.web.fair_use import Ignored
+from orderup.web.idempotency import HEADER, REPLAYED, client_of, idempotency_key
+from orderup.web.orders import load
+from orderup.web.problems import error_response, instance_of
+from orderup.web.wire import hang_up
+
+front = Router(tags=["coffee"])
+KEY_HEADER = HEADER.lower().encode()
+# A key whose order ended so, without a coffee, is as good as new.
+LAPSED = (OperationStatus.CANCELLED, OperationStatus.ERRORED)
+
+
+class ReadyCoffee(BaseModel):
+    """waited_seconds: from when the order was placed until the coffee was ready."""
+
+    order_id: str
+    status: str
+    waited_seconds: float
+
+
+async def take_order(scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
+    request = Request(scope, receive)
+    await request.body()  # nobody needs it; one that is too large is refused here
+    visit = _Visit(request, caller)
+    gone = asyncio.create_task(_until_gone(receive), name="coffee: customer")
+    gone.add_done_callback(visit.note_gone)
+    try:
+        operation, ready_at = await visit.wait()
+    except TooMany as refusal:
+        await error_response(refusal, instance=instance_of(request))(scope, receive, send)
+        return
+    except Ignored:
+        hang_up(scope)
+        return
+    finally:
+        gone.cancel()
+        visit.end()
+    if operation is None or ready_at is None:
+        hang_up(scope)
+        return
+    waited = round(max(ready_at - operation.placed_at, 0) / 1e6, 3)
+    content = {"order_id": show_id(operation.id), "status": "ready", "waited_seconds": waited}
+    await send_json(send, content, headers=REPLAYED if visit.is_replay else None)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+class _Visit:
+    """One request of a customer: his order, placed now or found by its key, and his wait for it."""
+
+    def __init__(self, request: Request, caller: Caller) -> None:
+        self.engine: Engine = engine_of(request)
+        self.bar: Bar = keeper_of(request, shop.name)
+        self.client = client_of(request, caller)
+        self.owner = owner_of(caller)
+        self.key: Key | None = None
+        if any(name == KEY_HEADER for name, _ in request.scope["headers"]):
+            self.key = idempotency_key(request, caller, None, now=self.engine.now())
+        self.is_replay = self.is_gone = False
+        self._scope = request.scope
+        self._id = OperationId(0)
+        self._answer: Answer | None = None
+
+    def note_gone(self, _task: "asyncio.Task[None]") -> None:
+        self.is_gone = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+
+    def end(self) -> None:
+        if self._answer is not None:
+            self.bar.leave(self._id, self._answer)
+            self._answer = None
+
+    async def wait(self) -> tuple[Operation | None, int | None]:
+        """His order, and when it was ready; None for both where there is nothing to say. Raises TooMany, Ignored."""
+        if self.bar.is_draining:
+            return None, None
+        operation = await self._find() if self.key is not None else None
+        if operation is None or operation.status in LAPSED:
+            operation = await self._place(lapsed=operation)
+        if operation is None:
+            return None, None
+        return operation, operation.finished_at if self._answer is None else await self._answer
+
+    def _expect(self, operation_id: OperationId, answer: Answer) -> None:
+        self._id, self._answer = operation_id, answer
+        if self.is_gone:
+            answer.set_result(None)
+
+    async def _find(self) -> Operation | None:
+        """The order that was placed with this key, which he waits for from here on if it is open."""
+        key, database = self.key, self.engine.database
+        assert key is not None
+        while not self.is_gone:
+            try:
+                taken = await database.read(lambda connection: find_key(connection, key.key))
+                if taken is None:
+                    return None
+                await self.bar.fair_use.admit_again(self.client)
+                id = OperationId(taken.operation_id)
+                self._expect(id, self.bar.rejoin(id, self.client))
+                # looked at after he was noted: what happens since is told to him
+                operation = await load(self.engine, id)
+                self.is_replay = operation.status not in LAPSED
+                if operation.status.is_final:
+                    self._dismiss()
+                    return operation
+                await self.bar.take_over(operation)
+                return operation
+            except NotFound:
+                self._dismiss()
+                return None
+            except Unavailable:
+                self.end()
+                await self._rest()
+        return None
+
+    async def _place(self, *, lapsed: Operation | None) -> Operation | None:
+        """A new order. `lapsed`: the one that was placed with the same key, and left the line before it was started."""
+        await self.bar.fair_use.admit(self.client)
+        id = self.engine.new_id(self.engine.now())
+        self._expect(id, self.bar.receive(id, self.client, is_kept=self.key is not None))
+        also = None
+        if lapsed is not None and self.key is not None:
+            also = _take_over_key(self.key, lapsed.id)
+        while True:
+            try:
+                return await place_coffee(
+                    self.bar,
+                    self._id,
+                    client=self.client,
+                    owner=self.owner,
+                    key=self.key if also is None else None,
+                    also=also,
+                )
+            except IdTaken:
+                return await self._after_a_doubt()
+            except (Replayed, _KeyMoved):
+                # the same request, at the same moment: he waits for that one
+                self._dismiss()
+                return await self._find()
+            except Unavailable:
+                if self.is_gone or self.bar.is_draining:
+                    return None
+                await self._rest()
+
+    async def _after_a_doubt(self) -> Operation | None:
+        """It was placed after all, when the database seemed to be away."""
+        while not self.is_gone:
+            try:
+                return await load(self.engine, self._id)
+            except Unavailable:
+                await self._rest()
+        return None
+
+    def _dismiss(self) -> None:
+        if self._answer is not None:
+            self.bar.dismiss(self._id, self._answer)
+            self._answer = None
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(self.engine.random.uniform(0.5, 1.5) * RETRY_SECONDS)
+
+
+class _KeyMoved(Exception):
+    """Somebody else has taken the key over meanwhile."""
+
+
+def _take_over_key(key: Key, lapsed: int) -> Any:
+    """The key of an order that left the line is the new one's."""
+
+    def take(connection: WriteConnection, operation_id: OperationId) -> None:
+        here = (keys.c.key == key.key) & (keys.c.operation_id == lapsed)
+        moved = connection.execute(update(keys).where(here).values(operation_id=operation_id, made_at=key.made_at))
+        if not moved.rowcount:
+            raise _KeyMoved
+
+    return take
+
+
+@front.post("/order/", response_model=ReadyCoffee, summary="Order an americano; answered when it is ready")
+@takes_key
+@directly(take_order, never_fails=True)
+async def order(_request: Request, caller: AsAnyone) -> Response:
+    return Direct(take_order, caller)

@@ -1,0 +1,45 @@
+"""From an order to its plan: one coffee, to be brewed."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from orderup import Plan, PlannedTask, Shop
+from orderup.model.kind import Kind
+from orderup.model.task import queue_name
+from orderup.settings import Settings
+
+# So many wait before clients would take turns, if they never shall.
+NEVER = 1_000_000_000
+
+shop = Shop(
+    "coffee", title="Coffee bar", about="Americanos, brewed by baristas in the order in which they are asked for."
+)
+shop.remote("brew", says="Your coffee is being brewed", lease=timedelta(seconds=180), turns_after=20, counts_late=True)
+BREW = "brew"
+QUEUE = queue_name(shop.name, BREW)
+
+WORDS = {
+    "operation.placed": "You are in line",
+    "task.lost": "This takes a little longer: another barista takes over",
+    "task.handed_back": "This takes a little longer: another barista takes over",
+    "operation.cancelled": "Your order has left the line",
+    "operation.errored": "Something went wrong with your coffee; our staff looks into it",
+    "operation.completed": "Your coffee is ready",
+}
+COFFEE = Plan([PlannedTask(BREW)], words=WORDS)
+
+
+def adjust(settings: Settings, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    """As the owner has set it."""
+    brew = replace(
+        kinds[BREW],
+        lease=timedelta(seconds=settings.coffee_lease_seconds),
+        turns_after=settings.client_turns_after or NEVER,
+    )
+    return {**kinds, BREW: brew}
+
+
+shop.adjust = adjust
+shop.example = lambda: COFFEE
