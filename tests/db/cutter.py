@@ -15,18 +15,24 @@ class Cut(Enum):
 
 
 class Cutter:
-    """Stands between a client and the server at `url`. `cuts` counts the lines that were cut."""
+    """Stands between a client and the server at `url`. `cuts` counts the lines that were cut. `is_away`: whoever comes
+    now finds nobody."""
 
     def __init__(self, url: str) -> None:
         self._server = urlsplit(url)
-        self._next: tuple[Cut, bytes] | None = None
+        self._next: list[tuple[Cut, bytes]] = []
         self._lines: set[asyncio.Task[None]] = set()
         self.cuts = 0
+        self.is_away = False
         self.url = ""
 
-    def lose(self, cut: Cut, *, of: bytes = b"") -> None:
-        """Once: the next request in which these bytes are, or the answer to it."""
-        self._next = cut, of
+    def lose(self, cut: Cut, *, of: bytes = b"", times: int = 1) -> None:
+        """The next request in which these bytes are, or the answer to it."""
+        self._next = [(cut, of)] * times
+
+    def cut_all(self) -> None:
+        for line in self._lines:
+            line.cancel()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Cutter"]:
@@ -38,13 +44,15 @@ class Cutter:
             yield self
         finally:
             server.close()
-            for line in self._lines:
-                line.cancel()
+            self.cut_all()
             await asyncio.gather(*self._lines, return_exceptions=True)
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self.is_away:
+            to_client.transport.abort()
+            return
         self._lines.add(task)
         upstream, to_upstream = await asyncio.open_connection(self._server.hostname, self._server.port)
         line = Line(self)
@@ -65,10 +73,9 @@ class Cutter:
 
     def take(self, request: bytes) -> Cut | None:
         """What is to be lost of this request."""
-        if self._next is None or self._next[1] not in request:
+        if not self._next or self._next[0][1] not in request:
             return None
-        cut, _ = self._next
-        self._next = None
+        cut, _ = self._next.pop()
         self.cuts += 1
         return cut
 

@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from threading import Barrier
 
 import pytest
 from msgspec.structs import replace
 
+from orderup.db.database import Also, KeyTaken, WriteConnection
 from orderup.db.postgres import PostgresDatabase
+from orderup.db.postgres_write import WRITERS
 from orderup.errors import Unavailable
 from tests.db.cutter import Cut, Cutter
 from tests.db.test_claims import ask_for
 from tests.db.test_write import count, fact, placed, placing_of, started
 from tests.engine.kitchen import DOUGH, Kitchen, Time, key_of
+from tests.journeys.scene import until
 
+SECONDS = 30
 CUTS = pytest.mark.parametrize("cut", Cut)
 
 
@@ -123,3 +128,42 @@ async def test_the_log_is_read_on(far: PostgresDatabase, cutter: Cutter, cut: Cu
     cutter.lose(cut)
     assert [event.seq for event in await reader.read(10)] == [2]
     assert cutter.cuts == 1
+
+
+@CUTS
+async def test_who_waits_to_hear_of_a_lost_commit_holds_up_nobody_else(
+    far: PostgresDatabase, cutter: Cutter, cut: Cut
+) -> None:
+    together = Barrier(WRITERS, timeout=SECONDS)
+    begun: list[str] = []
+
+    def with_others(name: str) -> Also:
+        def also(connection: WriteConnection) -> None:
+            if name not in begun:
+                begun.append(name)
+                together.wait()
+            fact(name)(connection)
+
+        return also
+
+    async def lose_commits() -> list["asyncio.Future[KeyTaken | None]"]:
+        cutter.lose(cut, of=b"COMMIT", times=WRITERS)
+        unsure = []
+        for number in range(WRITERS):
+            unsure.append(asyncio.ensure_future(far.place(placing_of(also=with_others(f"unsure {number}")))))
+            await until(lambda: len(begun) == len(unsure), seconds=SECONDS, what="it is being written")
+        await until(lambda: cutter.cuts == WRITERS, seconds=SECONDS, what="the commits are lost")
+        return unsure
+
+    # from here on all are connected
+    await asyncio.gather(*(far.write(lambda _: together.wait()) for _ in range(WRITERS)))
+    cutter.is_away = True
+    unsure = await lose_commits()
+    cutter.cut_all()
+    async with asyncio.timeout(SECONDS):
+        with pytest.raises(Unavailable):
+            await far.place(placing_of(also=fact("told")))
+        assert not any(each.done() for each in unsure)
+        cutter.is_away = False
+        assert await asyncio.gather(*unsure) == [None] * WRITERS
+    assert (await count(far))["facts"] == WRITERS

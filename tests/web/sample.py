@@ -19,7 +19,7 @@ from orderup.web.app import MountedShop, OrderupApp, Readiness, always_ready, bu
 from orderup.web.auth import OPEN, AsAdmin, AsAnyone, AsCustomer, AsOrderCaller, AsStaff, AsWorker
 from orderup.web.metrics import Metrics
 from orderup.web.order_keys import OrderKey, hash_order_key, may_see_order, order_key
-from orderup.web.routes import RequestModel, Router, never_by_head
+from orderup.web.routes import RequestModel, Router, never_by_head, takes_its_time
 from orderup.web.server import server_config
 from orderup.web.tokens import Role, mint_token
 
@@ -74,6 +74,20 @@ async def menu() -> list[str]:
 @routes.post("/orders", status_code=202)
 async def place(order: Order, caller: AsAnyone) -> dict[str, Any]:
     return {"by": caller.subject, "name": order.name}
+
+
+@routes.post("/wonder")
+async def wonder(_caller: AsAnyone, seconds: float = 0) -> str:
+    """Hears only then whether it was written."""
+    await asyncio.sleep(seconds)
+    return "written"
+
+
+@routes.post("/ponder")
+@takes_its_time
+async def ponder(_caller: AsAnyone, seconds: float = 0) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
 
 
 @routes.get("/orders/{order_id}")

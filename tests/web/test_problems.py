@@ -5,6 +5,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from orderup import errors
+from orderup.web import routes
 from orderup.web.problems import MOST_FIELDS, STATUS, status_of
 from tests.web.sample import CLOSED, LAPTOP, client_of, sample_app, serving
 
@@ -62,6 +63,15 @@ def test_the_table_knows_every_error_there_is() -> None:
 async def test_who_may_come_back_is_told_when(how: str, seconds: str) -> None:
     _, _, headers = await problem("GET", f"/fail/{how}")
     assert headers["retry-after"] == seconds
+
+
+async def test_nobody_waits_for_ever_to_hear_whether_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "ANSWER_SECONDS", 0.02)
+    status, body, headers = await problem("POST", "/wonder?seconds=60")
+    assert (status, headers["retry-after"]) == (503, "2")
+    assert "may or may not have been" in body["detail"]
+    async with client_of(sample_app(LAPTOP)) as client:
+        assert (await client.post("/ponder?seconds=0.1")).json() == "done"
 
 
 @pytest.mark.parametrize("how", ["crash", "misconfigured"])

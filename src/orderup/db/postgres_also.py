@@ -1,6 +1,7 @@
 """Placings and changes that write rows of a shop, too, and changes with a key: in threads, a few to a transaction.
 
 If one of them fails, the transaction is undone and each is done again in one of its own: only the culprit fails.
+Whoever waits to hear whether a lost commit went through holds up nobody else.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from typing import Any
 
 from orderup.db.database import Change, Placing
 from orderup.db.postgres_entry import Entry, Item, take
-from orderup.db.postgres_link import FEW_SETTINGS, Link
+from orderup.db.postgres_link import DRIVER_ERRORS, FEW_SETTINGS, Link, translate
 from orderup.db.postgres_settle import settle
 from orderup.db.postgres_write import WRITERS, OutcomeUnknown, PostgresThreads, PostgresWrite
 from orderup.errors import Unavailable
@@ -21,6 +22,7 @@ MOST_IN_A_BATCH = 32
 ROUNDS = 3
 # How often a connection may be lost over one item.
 MOST_TRIES = 3
+CLOSE_SECONDS = 5.0
 
 
 class PostgresAlso:
@@ -31,11 +33,20 @@ class PostgresAlso:
         self._waiting: deque[Entry[Item]] = deque()
         self._writing: set[asyncio.Task[None]] = set()
         self._is_due = False
-        self._settle_link, self._settling = Link(url, FEW_SETTINGS), asyncio.Lock()
+        self._settle_link, self._turn = Link(url, FEW_SETTINGS), asyncio.Lock()
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        while self._waiting or self._writing:  # noqa: ASYNC110  # once in a life, at its end
+        """Write what waits, as far as that goes quickly."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + CLOSE_SECONDS
+        while (self._waiting or self._writing or self._settling) and loop.time() < give_up:  # noqa: ASYNC110  # once in a life, at its end
             await asyncio.sleep(0.01)
+        for task in (*self._writing, *self._settling):
+            task.cancel()
+        await asyncio.gather(*self._writing, *self._settling, return_exceptions=True)
+        for entry in self._waiting:
+            entry.fail(Unavailable("The database was closed."))
         await self._settle_link.close()
 
     def submit(self, item: Item) -> asyncio.Future[Any]:
@@ -69,13 +80,18 @@ class PostgresAlso:
         began = time.perf_counter()
         outcome: list[Any] | BaseException
         work = self._threads.write(lambda connection: write_all(connection, items))
-        [outcome] = await asyncio.gather(work, return_exceptions=True)
+        try:
+            [outcome] = await asyncio.gather(work, return_exceptions=True)
+        except asyncio.CancelledError:
+            for entry in batch:
+                entry.fail(Unavailable("The database was closed before it was known whether this was written."))
+            raise
         if not isinstance(outcome, BaseException):
             for entry, each in zip(batch, outcome, strict=True):
                 entry.end(each)
             self._committed(len(batch), time.perf_counter() - began)
         elif isinstance(outcome, OutcomeUnknown):
-            await self._settle(batch, outcome)
+            self._settle_beside(batch, outcome)
         elif len(batch) == 1 or isinstance(outcome, Unavailable):
             for entry in batch:
                 entry.fail(outcome)
@@ -83,13 +99,27 @@ class PostgresAlso:
             for entry in batch:
                 await self._write([entry])
 
+    def _settle_beside(self, batch: Sequence[Entry[Item]], unknown: OutcomeUnknown) -> None:
+        """Find out what was committed, while others are written."""
+        task = asyncio.create_task(self._settle(batch, unknown), name="postgres: settle rows")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
     async def _settle(self, batch: Sequence[Entry[Item]], unknown: OutcomeUnknown) -> None:
-        async with self._settling:
-            items = [entry.item for entry in batch]
-            stored = await settle(self._settle_link, items, pid=unknown.pid, born=unknown.born)
+        try:
+            async with self._turn:
+                items = [entry.item for entry in batch]
+                stored = await settle(self._settle_link, items, pid=unknown.pid, born=unknown.born)
+        except DRIVER_ERRORS as error:
+            for entry in batch:
+                entry.fail(translate(error))
+            return
+        except asyncio.CancelledError:
+            for entry in batch:
+                entry.fail(unknown)
+            raise
         if any(stored):
             self._committed(sum(stored), 0.0)
-        missing = []
         for entry, is_stored in zip(batch, stored, strict=True):
             entry.tries += 1
             if is_stored:
@@ -97,9 +127,8 @@ class PostgresAlso:
             elif entry.tries > MOST_TRIES:
                 entry.fail(Unavailable("The connection to the database was lost. Nothing was changed."))
             else:
-                missing.append(entry)
-        if missing:
-            await self._write(missing)
+                self._waiting.append(entry)
+        self._come_soon()
 
 
 def write_all(connection: PostgresWrite, items: Sequence[Item]) -> list[Any]:

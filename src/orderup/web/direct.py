@@ -22,7 +22,7 @@ from orderup.web.logs import ids_of
 from orderup.web.loopback import is_local_name
 from orderup.web.observe import GONE, HUNG_UP, Notes
 from orderup.web.problems import CRASHED, Problem, error_response, problem_response
-from orderup.web.routes import ROUTE_KEY, RouteEntry, RouteTable
+from orderup.web.routes import ROUTE_KEY, RouteEntry, RouteTable, takes_its_time
 from orderup.web.tokens import LOCAL_CALLER, NOBODY, Caller
 from orderup.web.wire import WIRE_KEY, Wire, hang_up, is_gone, was_hung_up
 
@@ -56,7 +56,7 @@ def directly(work: DirectEndpoint, *, never_fails: bool = False) -> Callable[[En
     be one, they are hung up on."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        vars(endpoint).update(works_directly=work, never_fails=never_fails)
+        vars(takes_its_time(endpoint)).update(works_directly=work, never_fails=never_fails)
         return endpoint
 
     return mark

@@ -1,9 +1,10 @@
 """How routes are written: `Router` in place of FastAPI's own, `RequestModel` for what they read.
 
-A route of a `Router` checks its caller before it reads the body, takes JSON only as `limits.read_json` does, and
-answers HEAD as it answers GET.
+A route of a `Router` checks its caller before it reads the body, takes JSON only as `limits.read_json` does, answers
+HEAD as it answers GET, and lets nobody who changes something wait for ever.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -22,14 +23,19 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orderup.errors import Misconfigured
+from orderup.errors import Misconfigured, Unavailable
 from orderup.web.auth import Access, OpenAccess, access_of
 from orderup.web.limits import check_json_type, read_json
 
 HEAD_KEY = "orderup.head"
 ROUTE_KEY = "orderup.route"
 WEBSOCKET = "WEBSOCKET"
+# How long a request that changes something waits to hear that it was written. Nobody knows while a connection that was
+# lost in mid-commit cannot be made again.
+ANSWER_SECONDS = 10.0
+CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 T = TypeVar("T")
 
 # For fields of a RequestModel that JSON can only write as text: Lax[datetime], Lax[UUID], Lax[SomeEnum].
@@ -72,6 +78,34 @@ def takes_head(endpoint: object) -> bool:
     return not getattr(endpoint, "never_by_head", False)
 
 
+def takes_its_time(endpoint: Endpoint) -> Endpoint:
+    """Marks a route that waits for something else than the database, or does much at once: it has no deadline."""
+    vars(endpoint)["takes_its_time"] = True
+    return endpoint
+
+
+def _has_deadline(methods: set[str], endpoint: object) -> bool:
+    return bool(methods & CHANGES) and not getattr(endpoint, "takes_its_time", False)
+
+
+def _in_time(handle: Handle) -> Handle:
+    async def answer(request: Request) -> Response:
+        await request.body()  # a slow sender has a deadline of its own
+        deadline = asyncio.timeout(ANSWER_SECONDS)
+        try:
+            async with deadline:
+                return await handle(request)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise Unavailable(
+                "The database does not say whether this was written: it may or may not have been. "
+                "Look before you send it again, or send it again with the same Idempotency-Key."
+            ) from error
+
+    return answer
+
+
 class _JsonRequest(Request):
     decoded: object
 
@@ -82,11 +116,13 @@ class _JsonRequest(Request):
 class GuardedRoute(APIRoute):
     """Raises Misconfigured where it is written if it does not say who may use it."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handle:
         access = access_of(self.dependant, route=f"{'/'.join(sorted(self.methods or ()))} {self.path}")
         body_field = self.body_field
         reads_json = body_field is not None and not isinstance(body_field.field_info, params.Form)
         handle = super().get_route_handler()
+        if _has_deadline(self.methods or set(), self.endpoint):
+            handle = _in_time(handle)
 
         async def guarded(request: Request) -> Response:
             if HEAD_KEY in request.scope and not takes_head(self.endpoint):

@@ -14,7 +14,7 @@ from orderup.web import work_verbs as verbs
 from orderup.web.app import Json
 from orderup.web.auth import AsWorker
 from orderup.web.orders import engine_of
-from orderup.web.routes import Router
+from orderup.web.routes import Router, takes_its_time
 from orderup.web.views import ClaimedList, view_claimed
 from orderup.web.work_verbs import (
     BeatView,
@@ -38,6 +38,7 @@ class PollBody(ClaimBody):
 
 
 @router.post("/claim", response_model=ClaimedList, summary="Take tasks; waits for some to come")
+@takes_its_time
 async def claim(request: Request, caller: AsWorker, body: PollBody) -> Response:
     engine = engine_of(request)
     name, is_wanted = None if body.request is None else str(body.request), asyncio.Event()

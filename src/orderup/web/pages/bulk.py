@@ -24,6 +24,7 @@ from orderup.web.orders import engine_of
 from orderup.web.pages.route import Form, PageRouter, form_of
 from orderup.web.pages.site import site_of
 from orderup.web.paging import shop_of
+from orderup.web.routes import takes_its_time
 from orderup.web.tokens import Caller
 
 MOST_AT_ONCE = 1_000
@@ -158,6 +159,7 @@ async def _do_all(engine: Engine, caller: Caller, verb: Verb, ids: Sequence[int]
 
 
 def _add_route(verb: Verb) -> None:
+    @takes_its_time
     async def bulk(request: Request, caller: AsStaff) -> Response:
         return await _bulk(request, caller, verb)
 
