@@ -110,7 +110,7 @@ class CoffeeBar:
 
     async def serve(self) -> str:
         order_id = await self.start()
-        assert order_id is not None
+        assert order_id is not None, await self.operations()
         assert (await self.finish(order_id)).status_code == 200
         return order_id
 

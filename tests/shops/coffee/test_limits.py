@@ -27,6 +27,7 @@ async def test_more_open_orders_than_one_may_have_are_refused_then_ignored(file_
     async with open_bar(settings_of(file_url, client_open_orders=2)) as bar:
         found = await outcomes(bar, 12, address=ABUSER)
         assert found == {429: TOLD, None: 10 - TOLD}
+        await bar.until_open(2)
         # the regulars do not notice
         regular = await bar.order(address=REGULAR)
         for _ in range(3):
