@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.invariants.evidence import DatabaseRows
+from orderup.db.tables import events
 from tests.invariants.records import Answered, read_records
 from tests.journeys.scene import LAUNDRY, Scene, everything_in, until
 from tests.serving import ServerProcess
@@ -12,8 +12,8 @@ from tests.serving import ServerProcess
 ORDERS = 30
 
 
-def lost(rows: DatabaseRows) -> int:
-    return sum(operation.told("task.lost") for operation in rows.operations.values())
+def lost(scene: Scene) -> int:
+    return sum(event.type == "task.lost" for event in scene.table(events))
 
 
 @pytest.mark.timeout(420)
@@ -25,7 +25,7 @@ async def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes(scen
         group.create_task(crowd.order(ORDERS), name="orders")
         await until(lambda: scene.in_flight("frozen") > 4, seconds=90, what="the worker is busy")
         frozen.freeze()
-        await until(lambda: lost(scene.rows()), seconds=90, what="its leases have run out")
+        await until(lambda: lost(scene), seconds=90, what="its leases have run out")
         scene.cook(server, "fresh", slots=8, shortest=0.01, longest=0.02).launch()
     before, refused = everything_in(scene.rows()), count_refused(scene)
     frozen.thaw()
@@ -49,7 +49,7 @@ async def test_a_server_frozen_past_its_lease_is_fenced_and_works_on_when_it_wak
         await until(lambda: len(crowd.placed) == ORDERS, seconds=90, what="all are placed")
         await until(lambda: scene.running() > 4, seconds=90, what="the server is busy")
         await freeze_between_writes(scene, server)
-    assert lost(scene.rows()) > 0
+    assert lost(scene) > 0
     before = everything_in(scene.rows())
     server.thaw()
     await until(lambda: was_fenced(server), seconds=90, what="the woken server was fenced")

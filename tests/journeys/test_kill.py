@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orderup.db.tables import operations
 from orderup.model.ids import show_id
 from tests.invariants.records import Sampled
 from tests.journeys import pressing
@@ -151,7 +152,7 @@ async def no_more_lint(scene: Scene, servers: Sequence[ServerProcess]) -> None:
         assert paused.status_code == 200
 
     def nothing_is_left() -> bool:
-        return all(each.row.finished_at for each in scene.rows().operations.values())
+        return all(row.finished_at for row in scene.table(operations))
 
     await until(nothing_is_left, seconds=90, what="all that the schedule began has ended")
 
