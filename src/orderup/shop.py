@@ -89,9 +89,9 @@ class Shop:
     worker_functions: async functions `(task) -> result` that `orderup work` runs, by kind; one with a keyword `speed`
     simulates, and is given --speed. example: a plan to draw. prune: deletes the shop's rows of operations that are
     being pruned. forget: blanks what is personal in the shop's rows of operations. facts: `(connection, ids)`, what
-    staff reads of operations on its pages, words and values by id, the order's name first. adjust: `(settings,
-    kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in each process
-    that serves it.
+    staff reads of operations on its pages, names and values (as JSON has them) by id, the order's name first. adjust:
+    `(settings, kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in
+    each process that serves it.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Shop:
     example: Callable[[], Plan] | None = None
     prune: Callable[[Any, Sequence[int]], None] | None = None
     forget: Callable[[Any, Sequence[int]], None] | None = None
-    facts: Callable[[Any, Sequence[int]], Mapping[int, Mapping[str, str]]] | None = None
+    facts: Callable[[Any, Sequence[int]], Mapping[int, Mapping[str, Any]]] | None = None
     adjust: Callable[[Any, Mapping[str, Kind]], Mapping[str, Kind]] | None = None
     keeper: Callable[[Any, Any], Keeper] | None = None
 

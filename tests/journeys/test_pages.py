@@ -61,7 +61,7 @@ async def order(windows: Windows, server: ServerProcess, name: str = "Margherita
 async def test_a_customer_watches_his_pizza_arrive_without_a_reload(
     scene: Scene, server: ServerProcess, windows: Windows
 ) -> None:
-    ovens(scene, server, speed="8")
+    ovens(scene, server, speed="3")
     tracker = await order(windows, server)
     await tracker.evaluate("window.loadedOnce = true")
     staff = await windows.open(f"{server.back}/inbox")

@@ -93,6 +93,8 @@ async def test_a_customer_cancels_on_the_tracker(front: httpx2.AsyncClient) -> N
     assert "Your order was cancelled" in tracker
     assert "Cancel the order" not in tracker
     assert "Delivering" not in tracker
+    assert "Look again" not in tracker
+    assert '<a class="button" href="/pizza/">Order another one</a>' in (await front.get(address)).text
 
 
 # Staff

@@ -52,6 +52,15 @@ async def test_staff_reads_what_was_ordered_wherever_an_order_is_shown(house: Ho
         assert 'class="facts"' not in await shown(back, f"/operations/{other}")
 
 
+async def test_wishes_are_read_in_plain_words(house: House) -> None:
+    async with client_of(house.front) as front:
+        body = {**ORDER, "extra_params": {"no": ["olives", "capers"]}}
+        id = (await front.post("/pizza/pizzas", json=body)).json()["id"]
+    async with client_of(house.back) as back:
+        back.headers["Authorization"] = f"Bearer {token_of(Role.STAFF)}"
+        assert "<dd>No: olives, capers</dd>" in await shown(back, f"/operations/{id}")
+
+
 async def test_of_a_forgotten_order_nothing_personal_is_told(house: House) -> None:
     id = await ordered(house)
     await house.database.write(lambda connection: forget_orders(connection, [read_id(id)]))

@@ -67,12 +67,16 @@ def bar_of(connection: HTTPConnection) -> Bar:
     return bar
 
 
+def _bar_address(request: Request) -> str:
+    return f"{request.app.state.shop_prefixes[shop.name]}/"
+
+
 @pages.get("/", dependencies=[OPEN])
 async def show_bar(request: Request) -> Response:
     return site_of(request).page(
         request,
         "coffee/bar.html",
-        address=f"{request.app.state.shop_prefixes[shop.name]}/",
+        address=_bar_address(request),
         key=uuid4().hex,
         waiting=bar_of(request).standing.waiting,
     )
@@ -149,8 +153,9 @@ async def describe(request: Request, operation: Operation, tracker: Tracker) -> 
         bar.hold(operation, seconds=bar.settings.coffee_keep_seconds)
         before = bar.standing.before(operation.id)
     told = {field.name: getattr(tracker, field.name) for field in fields(tracker)}
-    title, headline = "Your americano", _headline(operation, before) or tracker.headline
-    return CoffeeTracker(**{**told, "title": title, "headline": headline}, before=before)
+    told["title"], told["again"] = "Your americano", _bar_address(request)
+    told["headline"] = _headline(operation, before) or tracker.headline
+    return CoffeeTracker(**told, before=before)
 
 
 def _headline(operation: Operation, before: int | None) -> str | None:

@@ -1,11 +1,13 @@
 """From an order to its plan: one coffee, to be brewed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from msgspec.structs import replace
 
 from orderup import Plan, PlannedTask, Shop
+from orderup.db.database import ReadConnection
+from orderup.model.ids import show_id
 from orderup.model.kind import Kind
 from orderup.model.task import queue_name
 from orderup.settings import Settings
@@ -41,5 +43,15 @@ def adjust(settings: Settings, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:
     return {**kinds, BREW: brew}
 
 
-shop.adjust = adjust
+def facts(_connection: ReadConnection, operation_ids: Sequence[int]) -> Mapping[int, Mapping[str, str]]:
+    """What staff reads of orders: all are the same coffee, and each has the number that is called."""
+    return {id: {"Coffee": "Americano", "Number": called(show_id(id))} for id in operation_ids}
+
+
+def called(shown: str) -> str:
+    """The number that is called, of an order's id as it is shown."""
+    return shown[-4:].upper()
+
+
+shop.adjust, shop.facts = adjust, facts
 shop.example = lambda: COFFEE

@@ -44,13 +44,17 @@ def _menu(
         request,
         "pizza/menu.html",
         code=code,
-        address=f"{request.app.state.shop_prefixes[shop.name]}/",
+        address=_menu_address(request),
         tiers=TIERS,
         key=key,
         values=values,
         wrong={**dict.fromkeys(FIELDS, ""), **wrong},
         problem="Something is missing: nothing was ordered yet." if wrong else "",
     )
+
+
+def _menu_address(request: Request) -> str:
+    return f"{request.app.state.shop_prefixes[shop.name]}/"
 
 
 @pages.get("/", dependencies=[OPEN])
@@ -84,8 +88,13 @@ async def describe(request: Request, operation: Operation, tracker: Tracker) -> 
         pace = await engine.database.read(lambda connection: read_pace(connection, operation, now=now))
         expected = expected_delivery(operation, pace, now=now)
         moved = reason_for_more(operation, pace, now=now) if expected else None
-    title = row["name"] or "Your pizza"
-    return replace(tracker, title=f"{title} ({row['tier']})", expected=expected, moved=tracker.moved or moved)
+    return replace(
+        tracker,
+        title=f"{row['name'] or 'Your pizza'} ({row['tier']})",
+        expected=expected,
+        moved=tracker.moved or moved,
+        again=_menu_address(request),
+    )
 
 
 front.include_router(pages)

@@ -48,18 +48,19 @@ def read_order(connection: ReadConnection, operation_id: int) -> dict[str, objec
     return {**row, "extra_params": None if wishes is None else msgspec.json.decode(wishes)}
 
 
-def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, str]]:
+def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """What staff reads of them. Nothing is told of what was forgotten."""
     statement = select(pizza_orders).where(pizza_orders.c.operation_id.in_(operation_ids))
     return {row["operation_id"]: dict(_facts({**row})) for row in connection.execute(statement).mappings()}
 
 
-def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "Pizza", f"{row['name'] or 'Pizza'} ({row['tier']})"
-    told = (("For", "customer"), ("To", "delivery_address"), ("Made in", "region"), ("Wishes", "extra_params"))
-    for words, column in told:
-        if row[column] not in (None, "{}"):
+    for words, column in (("For", "customer"), ("To", "delivery_address"), ("Made in", "region")):
+        if row[column] is not None:
             yield words, row[column]
+    if row["extra_params"] not in (None, "{}"):
+        yield "Wishes", msgspec.json.decode(row["extra_params"])
 
 
 def prune_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:

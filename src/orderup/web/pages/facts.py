@@ -6,14 +6,15 @@ from fastapi import Request
 
 from orderup.db.database import ReadConnection
 from orderup.web.orders import engine_of
+from orderup.web.pages.handwork import value_in_words
 from orderup.web.pages.site import site_of
 
 Facts = Mapping[str, str]
 
 
 async def facts_of(request: Request, orders: Iterable[tuple[int, str]]) -> Mapping[int, Facts]:
-    """`orders`: ids and shops. Words and values by id; nothing of those whose shop has none to tell. The first value is
-    the order's name."""
+    """`orders`: ids and shops. Names and values in plain words, by id, the order's name first; nothing of those whose
+    shop has none to tell."""
     by_shop: dict[str, list[int]] = {}
     for id, shop in orders:
         by_shop.setdefault(shop, []).append(id)
@@ -24,7 +25,8 @@ async def facts_of(request: Request, orders: Iterable[tuple[int, str]]) -> Mappi
     def read(connection: ReadConnection) -> dict[int, Facts]:
         found: dict[int, Facts] = {}
         for shop, tell in tellers.items():
-            found.update(tell(connection, by_shop[shop]))
+            for id, facts in tell(connection, by_shop[shop]).items():
+                found[id] = {name: value_in_words(value) for name, value in facts.items()}
         return found
 
     return await engine_of(request).database.read(read)

@@ -38,7 +38,7 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Tracker:
     """headline: how it stands, in words. state: its tone. expected: from and to, in microseconds. moved: why it is not
-    what it was. history: what the customer was told."""
+    what it was. history: what the customer was told. again: where to order another one."""
 
     id: str
     shop: str
@@ -50,6 +50,8 @@ class Tracker:
     events: str
     cancel: str
     can_cancel: bool
+    is_over: bool = False
+    again: str | None = None
     note: str | None = None
     expected: tuple[int, int] | None = None
     moved: str | None = None
@@ -80,6 +82,7 @@ def track(operation: Operation, *, shop: str, links: dict[str, str], page: str, 
         events=links["events"],
         cancel=page.replace("/track/", "/cancel/"),
         can_cancel=not operation.status.is_final,
+        is_over=operation.status.is_final,
         note=operation.rfa.notes if operation.rfa and operation.rfa.status is RfaStatus.DECLINED else None,
         moved=_delay(told) if not operation.status.is_final else None,
         history=told,

@@ -11,6 +11,7 @@ from orderup.model.ids import show_id
 from orderup.model.times import as_datetime, show_time
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+MINUTE_US = MINUTE * 1_000_000
 
 
 def show_moment(micros: int | None, *, seconds: bool = False) -> Markup:
@@ -25,6 +26,14 @@ def show_moment(micros: int | None, *, seconds: bool = False) -> Markup:
         f"{moment:%Y-%m-%d %H:%M:%S} UTC",
         f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}",
     )
+
+
+def show_span(span: tuple[int, int]) -> Markup:
+    """From one point in time to another, as exactly as the clock shows it."""
+    first, last = span
+    if first // MINUTE_US == last // MINUTE_US:
+        return Markup("about {}").format(show_moment(last))
+    return Markup("{} to {}").format(show_moment(first), show_moment(last))
 
 
 def show_date(micros: int | None) -> Markup:
@@ -94,6 +103,7 @@ def show_state(state: str) -> Markup:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": show_moment,
+    "span": show_span,
     "date": show_date,
     "instant": show_time,
     "since": show_since,

@@ -294,8 +294,8 @@ setInterval(beat, 500);
 if (body.dataset.live) {
   connect();
   setInterval(() => { if (line.dataset.state !== "live") look(); }, LOOK_EVERY_MS);
-  lookOften();
 }
+lookOften();
 
 // A page that shows what no event tells of says how often, in seconds, it is to be looked at, each time anew.
 function lookOften() {
