@@ -19,7 +19,7 @@ from tests.web.house import token_of
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PICTURES = ROOT / "docs" / "pictures"
 DESK = {"width": 1100, "height": 700}
-LARGEST_BYTES = 120_000
+LARGEST_BYTES = 140_000
 # Of the simulated ovens: a pizza takes some ten seconds.
 SPEED = "2.5"
 
