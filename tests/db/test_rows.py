@@ -54,7 +54,7 @@ def sqlite() -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 15, 16, 63, 64, 255, 256, 257, 1_000])
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 15, 16, 63, 64, 255, 256, 257, 1_000, 1_024, 2_047])
 def test_any_number_of_rows_is_inserted_in_order_and_updated_where_it_matches(
     sqlite: sqlite3.Connection, count: int
 ) -> None:

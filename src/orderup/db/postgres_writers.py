@@ -100,16 +100,24 @@ class PostgresWriters:
     # putting batches together
 
     def _come_soon(self) -> None:
-        if not self._is_due and self._idle:
+        if not self._idle:
+            return
+        if len(self._waiting) >= MOST_IN_A_BATCH:
+            self._start()  # nobody else has room in it
+        elif not self._is_due:
             self._is_due = True
-            self._loop.call_soon(self._start, ROUNDS)
+            self._loop.call_soon(self._let_join, ROUNDS)
 
-    def _start(self, rounds: int) -> None:
-        """Start batches, after letting whoever is about to submit join them."""
+    def _let_join(self, rounds: int) -> None:
+        """Let whoever is about to submit join the batch."""
         if rounds:
-            self._loop.call_soon(self._start, rounds - 1)
+            self._loop.call_soon(self._let_join, rounds - 1)
             return
         self._is_due = False
+        self._start()
+
+    def _start(self) -> None:
+        """Start batches."""
         waiting, idle = self._waiting, self._idle
         if self._few_is_idle and len(idle) == CONNECTIONS and len(waiting) <= FEW:
             self._few_is_idle = False

@@ -47,8 +47,9 @@ from orderup.model.operation import Operation
 
 T = TypeVar("T")
 OLDEST_VERSION = (3, 35)  # the first with `returning`
-# More would let the event loop and the writer wait longer for each other, and win nothing.
-MOST_IN_A_BATCH = 500
+# More would let the event loop and the writer wait longer for each other, and win nothing. A power of two: its rows go
+# into the fewest statements (sqlite_rows.py).
+MOST_IN_A_BATCH = 512
 # Batches with the writer: it goes on with the next while the event loop works on what came of the last.
 MOST_BATCHES = 2
 # As many must wait before a second batch is made.
@@ -164,16 +165,24 @@ class SqliteDatabase:
         return future
 
     def _come_soon(self) -> None:
-        if not self._is_due and self._handed_over < MOST_BATCHES:
+        if self._handed_over == MOST_BATCHES:
+            return
+        if len(self._waiting) >= MOST_IN_A_BATCH:
+            self._hand_over()  # nobody else has room in it
+        elif not self._is_due:
             self._is_due = True
-            self._loop.call_soon(self._hand_over, ROUNDS)
+            self._loop.call_soon(self._let_join, ROUNDS)
 
-    def _hand_over(self, rounds: int) -> None:
-        """Give the writer batches, after letting whoever is about to submit join them."""
+    def _let_join(self, rounds: int) -> None:
+        """Let whoever is about to submit join the batch."""
         if rounds:
-            self._loop.call_soon(self._hand_over, rounds - 1)
+            self._loop.call_soon(self._let_join, rounds - 1)
             return
         self._is_due = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the writer batches."""
         while self._handed_over < MOST_BATCHES and len(self._waiting) >= (
             ENOUGH_FOR_ANOTHER if self._handed_over else 1
         ):

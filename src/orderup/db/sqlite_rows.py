@@ -12,8 +12,9 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-# Rows in one statement, the largest first. SQLite takes at most 32,766 values.
-SIZES = (256, 64, 16, 4, 1)
+# Rows in one statement, the largest first: a number of rows takes as many statements as it has binary ones, and a full
+# batch few. SQLite takes at most 32,766 values, and the widest row has 31.
+SIZES = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 Row = Sequence[Any]
 
