@@ -6,8 +6,9 @@ refused by itself. Because every change of an operation by anyone raises its ver
 needed for a cancel, a pause or a rescue to be safe.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -72,7 +73,7 @@ class WriteConnection(ReadConnection):
 Also = Callable[[WriteConnection], None]
 
 
-class Placing(msgspec.Struct, frozen=True):
+class Placing(msgspec.Struct, frozen=True, gc=False):
     """An operation to insert, with its first events. `also` writes rows of the shop in the same transaction."""
 
     operation: Operation
@@ -81,7 +82,7 @@ class Placing(msgspec.Struct, frozen=True):
     also: Also | None = None
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """An operation as a draft left it. `freed`, `refunded`: positions of limited queues' tasks that stopped running."""
 
     before: Operation
@@ -165,8 +166,8 @@ class Database(Protocol):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
-    def place(self, placing: Placing) -> Awaitable[KeyTaken | None]: ...
-    def change(self, change: Change) -> Awaitable[Refusal | None]: ...
+    def place(self, placing: Placing) -> "asyncio.Future[KeyTaken | None]": ...
+    def change(self, change: Change) -> "asyncio.Future[Refusal | None]": ...
     async def claim(self, ask: Ask) -> Claims: ...
     async def load(self, ids: Sequence[int]) -> Mapping[int, Operation]: ...
     async def write(self, fn: Callable[[WriteConnection], T]) -> T: ...

@@ -11,6 +11,7 @@ again from what the database holds.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -97,6 +98,7 @@ class Desk:
         self._lines: dict[int, list[_Wish[Any]]] = {}
         self._to_load: list[int] = []
         self._loading: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def decide(
         self,
@@ -115,7 +117,7 @@ class Desk:
         """
         if shop is not None:
             decision = _in_shop(shop, decision)
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[T] = self._future()
         wish = _Wish(decision, future, key, also)
         line = self._lines.get(operation_id)
         if line is not None:
@@ -126,6 +128,12 @@ class Desk:
                 self._kept.setdefault(operation_id, known)
             self._go_on(operation_id)
         return future if key is None else self._with_key(future, key)
+
+    def _future(self) -> asyncio.Future[Any]:
+        # found out once: to ask which loop is running takes a system call
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.create_future()
 
     async def _with_key(self, future: asyncio.Future[T], key: Key) -> T:
         try:
@@ -145,9 +153,9 @@ class Desk:
         """Insert the operation of a draft that was placed. Raises as `decide` does."""
         started = self._start_released(draft)
         operation = draft.result()
-        future: asyncio.Future[KeyTaken | None] = asyncio.get_running_loop().create_future()
-        placing = asyncio.ensure_future(self.database.place(Placing(operation, draft.events, key, also)))
-        placing.add_done_callback(lambda placed: self._placed(draft, operation, started, placed, future))
+        future: asyncio.Future[KeyTaken | None] = self._future()
+        placing = self.database.place(Placing(operation, draft.events, key, also))
+        placing.add_done_callback(partial(self._placed, draft, operation, started, future))
         # whoever placed it may be gone before it is written: it is written, and goes its way, all the same
         taken = await future
         if taken is not None:
@@ -160,8 +168,8 @@ class Desk:
         draft: Draft,
         operation: Operation,
         started: Sequence[Claimed],
-        placed: "asyncio.Future[KeyTaken | None]",
         future: "asyncio.Future[KeyTaken | None]",
+        placed: "asyncio.Future[KeyTaken | None]",
     ) -> None:
         error = Unavailable("The database was closed.") if placed.cancelled() else placed.exception()
         taken = None if error else placed.result()
@@ -287,8 +295,8 @@ class Desk:
         started = self._start_released(draft)
         wish = done[0][0]
         change = change_of(draft, limited=self.limited, key=wish.key, also=wish.also)
-        writing = asyncio.ensure_future(self.database.change(change))
-        writing.add_done_callback(lambda written: self._landed(change, draft, done, started, written))
+        writing = self.database.change(change)
+        writing.add_done_callback(partial(self._landed, change, draft, done, started))
 
     def _start_released(self, draft: Draft) -> list[Claimed]:
         """Tasks that this change makes ready and that an executor here has room for are claimed in it."""

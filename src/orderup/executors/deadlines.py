@@ -9,7 +9,7 @@ sixty-fourth of what it had, or 8 ms.
 import asyncio
 import math
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 FINEST = -7  # timers are at least 2 ** FINEST seconds apart
 Slot = tuple[int, int]
@@ -23,7 +23,8 @@ class Deadlines:
         self._slots: dict[Slot, set[Deadline]] = {}
 
     def at(self, ends_at: float) -> "Deadline":
-        """To be entered: `with deadlines.at(loop.time() + 5): await …` raises TimeoutError, and `expired` is true."""
+        """Of the running task, which is to enter it: `with deadlines.at(loop.time() + 5): await …` raises TimeoutError,
+        and `expired` is true."""
         seconds = ends_at - self._loop.time()
         exponent = max(FINEST, math.frexp(seconds)[1] - 7) if seconds > 0 else FINEST
         slot = (exponent, math.ceil(math.ldexp(ends_at, -exponent)))
@@ -31,7 +32,10 @@ class Deadlines:
         if waiting is None:
             waiting = self._slots[slot] = set()
             self._loop.call_at(math.ldexp(slot[1], exponent), self._pass, slot)
-        return Deadline(waiting)
+        # asked without its loop, asyncio looks for it, by a system call
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        return Deadline(waiting, task)
 
     def _pass(self, slot: Slot) -> None:
         for deadline in self._slots.pop(slot):
@@ -39,13 +43,13 @@ class Deadlines:
 
 
 class Deadline:
-    """Of what the task that enters it does until it leaves. Told from a cancellation by others as `asyncio.timeout`
+    """Of what its task does between entering and leaving it. Told from a cancellation by others as `asyncio.timeout`
     does it."""
 
     __slots__ = ("_cancelling", "_task", "_waiting", "expired")
 
-    def __init__(self, waiting: "set[Deadline]") -> None:
-        self._waiting = waiting
+    def __init__(self, waiting: "set[Deadline]", task: "asyncio.Task[Any]") -> None:
+        self._waiting, self._task = waiting, task
         self.expired = False
 
     def expire(self) -> None:
@@ -53,9 +57,7 @@ class Deadline:
         self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._cancelling = task, task.cancelling()
+        self._cancelling = self._task.cancelling()
         self._waiting.add(self)
         return self
 
