@@ -1,8 +1,8 @@
-import subprocess
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
+from typer.testing import Result
 
 from orderup.db.connect import open_database
 from orderup.engine.engine import Engine, wall_clock
@@ -12,16 +12,15 @@ from orderup.engine.steer import cancel_operation
 from orderup.shops.pizza import shop
 from orderup.shops.pizza.plan import PizzaOrder, create_pizza
 from orderup.shops.pizza.tables import add_order, metadata
-from tests.serving import ORDERUP
+from tests.cli.running import run
 from tests.shops.pizza.pizzeria import STEPS, Pizzeria
 
 SECRETS = ("Hypatia", "Canopic", "Serapeum", "silphium", "burnt for her")
 
 
-def forget(pizzeria: Pizzeria, *orders: str) -> subprocess.CompletedProcess[str]:
-    environment = pizzeria.server.environment
-    command = [str(ORDERUP), "forget", *orders]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+def forget(pizzeria: Pizzeria, *orders: str) -> Result:
+    """By the command, in this process: the server is another one."""
+    return run("forget", *orders, **pizzeria.server.environment)
 
 
 def order_of_hypatia(pizzeria: Pizzeria) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def test_an_order_that_is_forgotten_leaves_nothing_personal(pizzeria: Pizzeria) 
     before = everything_stored(pizzeria)
     assert [secret for secret in SECRETS if secret not in before] == []
     told = forget(pizzeria, placed["id"])
-    assert (told.returncode, told.stdout) == (0, f"{placed['id']}: forgotten\n"), told.stderr
+    assert (told.exit_code, told.stdout) == (0, f"{placed['id']}: forgotten\n"), told.stderr
     after = everything_stored(pizzeria)
     assert [secret for secret in SECRETS if secret in after] == []
     order = pizzeria.read(placed)
@@ -72,7 +71,7 @@ def test_words_that_repeat_what_was_personal_go_too(pizzeria: Pizzeria, verb: st
         pizzeria.approve(placed)
         pizzeria.answer(pizzeria.claim_one(), "fail", error="Hypatia is not at home", final=True)
     status = pizzeria.status(placed)
-    assert forget(pizzeria, placed["id"]).returncode == 0
+    assert forget(pizzeria, placed["id"]).exit_code == 0
     after = everything_stored(pizzeria)
     assert [secret for secret in SECRETS if secret in after] == []
     assert pizzeria.status(placed) == status
@@ -81,28 +80,28 @@ def test_words_that_repeat_what_was_personal_go_too(pizzeria: Pizzeria, verb: st
 def test_an_order_under_way_is_not_forgotten(pizzeria: Pizzeria) -> None:
     placed = order_of_hypatia(pizzeria)
     told = forget(pizzeria, placed["id"])
-    assert told.returncode == 2
+    assert told.exit_code == 2
     assert "under way" in told.stderr
     assert pizzeria.read(placed)["customer"] == "Hypatia"
     pizzeria.cancel(placed)
-    assert forget(pizzeria, placed["id"]).returncode == 0
+    assert forget(pizzeria, placed["id"]).exit_code == 0
 
 
 def test_forgetting_again_changes_nothing(pizzeria: Pizzeria) -> None:
     placed = order_of_hypatia(pizzeria)
     pizzeria.cancel(placed)
-    assert [forget(pizzeria, placed["id"]).returncode for _ in range(2)] == [0, 0]
+    assert [forget(pizzeria, placed["id"]).exit_code for _ in range(2)] == [0, 0]
 
 
 def test_an_order_that_there_is_not_cannot_be_forgotten(pizzeria: Pizzeria) -> None:
     told = forget(pizzeria, "0000000000000")
-    assert (told.returncode, told.stderr) == (2, "orderup: There is no operation 0000000000000.\n")
+    assert (told.exit_code, told.stderr) == (2, "orderup: There is no operation 0000000000000.\n")
 
 
 def test_the_links_of_a_forgotten_order_open_nothing(closed_pizzeria: Pizzeria) -> None:
     placed = order_of_hypatia(closed_pizzeria)
     closed_pizzeria.cancel(placed)
-    assert forget(closed_pizzeria, placed["id"]).returncode == 0
+    assert forget(closed_pizzeria, placed["id"]).exit_code == 0
     assert closed_pizzeria.client.get(placed["links"]["self"]).status_code == 404
 
 
