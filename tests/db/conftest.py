@@ -14,9 +14,9 @@ __all__ = ["database", "doors", "kitchen", "migrated_postgres", "time"]
 
 
 @pytest.fixture
-async def cupboard(postgres_database: str) -> AsyncIterator[PostgresDatabase]:
+async def cupboard(prepared_postgres: str) -> AsyncIterator[PostgresDatabase]:
     """An opened PostgreSQL database that no other test uses; its `url` opens it again."""
-    database = PostgresDatabase(postgres_database)
+    database = PostgresDatabase(prepared_postgres)
     await database.open()
     yield database
     await database.close()

@@ -37,7 +37,7 @@ NOW = NOON + HOUR_US // 2
 async def grown(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database with a busy hour, the one that NOW lies in, and a past ten times as long before the day."""
     file = f"sqlite:///{tmp_path / 'orderup.db'}"
-    database = open_database(file if request.param == "sqlite" else request.getfixturevalue("postgres_database"))
+    database = open_database(file if request.param == "sqlite" else request.getfixturevalue("prepared_postgres"))
     await database.open()
     await database.write(_fill)
     yield database

@@ -44,17 +44,28 @@ def find_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def new_database(url: str) -> Iterator[str]:
-    """Make an empty database in the server at `url`, give its URL, drop it afterwards with whoever is connected."""
+def new_database(url: str, *, template: str = "template0") -> Iterator[str]:
+    """Make a database in the server at `url`, give its URL, drop it afterwards with whoever is connected.
+
+    It is a copy of `template`, empty if nobody says otherwise. Nobody may be connected to a template, or making the
+    copy fails: `close_to_all` sees to that, and nobody can be to template0.
+    """
     name = f"orderup_test_{secrets.token_hex(6)}"
     with psycopg.connect(url, autocommit=True) as connection:
-        # template0 is what nobody can be connected to: making a copy never has to wait.
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def close_to_all(url: str, database: str) -> None:
+    """Let nobody connect to this database of the server at `url` any more: from then on it is a template."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
 
 
 class PostgresCluster:

@@ -40,6 +40,13 @@ def test_a_postgres_database_is_empty_and_its_own(postgres_database: str, turn: 
 
 
 @pytest.mark.parametrize("turn", ["first", "second"])
+def test_a_prepared_database_has_our_tables_and_is_its_own(prepared_postgres: str, turn: str) -> None:
+    with psycopg.connect(prepared_postgres) as connection:
+        connection.execute("INSERT INTO facts (name, value) VALUES ('turn', 1)")
+        assert connection.execute("SELECT value FROM facts WHERE name = 'turn'").fetchall() == [(1,)], turn
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
 def test_a_redis_database_is_empty_and_its_own(redis_url: str, redis_server: str, turn: str) -> None:
     del turn
     assert redis_url != redis_server

@@ -26,7 +26,7 @@ DEADLINE = 10.0
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "sqlite":
         return settings_for(tmp_path)
-    return settings_for(tmp_path, database_url=request.getfixturevalue("postgres_database"))
+    return settings_for(tmp_path, database_url=request.getfixturevalue("prepared_postgres"))
 
 
 def read_figures(text: str) -> Figures:

@@ -17,7 +17,7 @@ from tests.web.pages.reading import signed_in
 async def limited_house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     """The workshop, which also sands at most three boards a minute."""
     is_file = request.param == "sqlite"
-    values = {} if is_file else {"database_url": request.getfixturevalue("postgres_database")}
+    values = {} if is_file else {"database_url": request.getfixturevalue("prepared_postgres")}
     shop = workshop()
     shop.remote("sand", says="Sanding", rate="3/minute", concurrency=2)
     shop.schedule("monthly", cron="30 6 1 * *", zone="Europe/Paris")(shop.schedules["nightly"].plan)

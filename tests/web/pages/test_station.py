@@ -34,7 +34,7 @@ STATION = "/station/workshop/saw"
 @pytest.fixture(params=DATABASES)
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     is_file = request.param == "sqlite"
-    values = {} if is_file else {"database_url": request.getfixturevalue("postgres_database")}
+    values = {} if is_file else {"database_url": request.getfixturevalue("prepared_postgres")}
     shop = workshop()
     shop.remote("carve", lease=timedelta(hours=1))
     async with open_test_house(settings_for(tmp_path, **values), shops=[shop]) as house:
