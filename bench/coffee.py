@@ -1,7 +1,8 @@
 """A coffee bar without brewing time: orders a second, and how soon a customer has what was finished.
 
 200 customers wait on one request each, 10 baristas start and finish at once. orderup, durable on SQLite, beside a plain
-FastAPI program that keeps all in memory (contenders/plain_coffee.py). Rounds are interleaved.
+FastAPI program that keeps all in memory (contenders/plain_coffee.py), and beside what the web server allows at most
+(contenders/bare_coffee.py). Rounds are interleaved.
 """
 
 import argparse
@@ -10,9 +11,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import create_connection, socket
 
@@ -24,6 +26,7 @@ from bench.orders import sqlite_file
 CUSTOMERS, BARISTAS, WARM_UP = 200, 10, 1_000
 START_SECONDS = 30.0
 OURS, RIVAL = "orderup, durable on SQLite", "plain FastAPI, in memory"
+CEILING = "uvicorn alone, bare ASGI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,19 @@ def orderup_bar(front: int, back: int, **environment: str) -> Iterator[subproces
 
 
 @contextmanager
-def plain_bar(front: int, back: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "bench.contenders.plain_coffee", str(front), str(back)]
+def contender(name: str, front: int, back: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", f"bench.contenders.{name}", str(front), str(back)]
     with running(command, (front, back)) as process:
         yield process
 
 
-BARS = {OURS: orderup_bar, RIVAL: plain_bar}
+plain_bar = partial(contender, "plain_coffee")
+bare_bar = partial(contender, "bare_coffee")
+BARS: Mapping[str, Callable[[int, int], AbstractContextManager[object]]] = {
+    OURS: orderup_bar,
+    RIVAL: plain_bar,
+    CEILING: bare_bar,
+}
 
 
 async def crowd_at(front: int, back: int, *, orders: int) -> Figures:
