@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 
 from tests.journeys.scene import Scene
+from tests.journeys.windows import Windows, open_browser, open_windows
 from tests.serving import sqlite_url
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres_url"))]
@@ -34,3 +37,17 @@ async def scene(seed: int, database_url: str, tmp_path: Path) -> AsyncIterator[S
     """The stage of a journey on one database; whatever still runs at its end is killed."""
     async with Scene(seed, database_url, tmp_path) as scene:
         yield scene
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
+    """One for all tests of a file, which run in its loop."""
+    async with open_browser(chromium) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def windows(browser: Browser) -> AsyncIterator[Windows]:
+    """Of this test alone, as are their cookies and all that they keep."""
+    async with open_windows(browser) as windows:
+        yield windows

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,14 +9,10 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.journeys.scene import QUICK, Scene
-from tests.journeys.windows import PATIENCE_MS, PHONE, Windows, open_windows
+from tests.journeys.windows import PATIENCE_MS, PHONE, Windows
 from tests.serving import ORDERUP, Program, ServerProcess, sqlite_url
 
-
-@pytest.fixture
-async def windows(chromium: Path) -> AsyncIterator[Windows]:
-    async with open_windows(chromium) as windows:
-        yield windows
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Pages of queues, workers and deliveries in a real browser: what no event tells shows up by itself, too."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -10,16 +9,12 @@ from playwright.async_api import expect
 from tests.integrations.receiver import SECRET, Receiver
 from tests.journeys.crowd import PIZZA
 from tests.journeys.scene import Scene
-from tests.journeys.windows import PATIENCE_MS, PHONE, Windows, open_windows
+from tests.journeys.windows import PATIENCE_MS, PHONE, Windows
 from tests.serving import sqlite_url
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 NARROW = {"width": 320, "height": 640}
-
-
-@pytest.fixture
-async def windows(chromium: Path) -> AsyncIterator[Windows]:
-    async with open_windows(chromium) as windows:
-        yield windows
 
 
 @pytest.fixture

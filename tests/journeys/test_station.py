@@ -1,7 +1,6 @@
 """Stations in a real browser: tablets in a kitchen, each with a cook of its own, and a customer who watches."""
 
 import re
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -11,19 +10,15 @@ from playwright.async_api import Page, Request, expect
 
 from orderup.db.tables import tasks
 from tests.journeys.scene import QUICK, Scene, until
-from tests.journeys.windows import PATIENCE_MS, PHONE, TABLET, Windows, open_windows
+from tests.journeys.windows import PATIENCE_MS, PHONE, TABLET, Windows
 from tests.serving import ServerProcess, sqlite_url
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ORDER = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
 DOUGH = "/station/pizza/make_dough?region=eu-west-3"
 # A lease that a test can wait for.
 SHORT = {**QUICK, "STATION_LEASE_SECONDS": "4"}
-
-
-@pytest.fixture
-async def windows(chromium: Path) -> AsyncIterator[Windows]:
-    async with open_windows(chromium) as windows:
-        yield windows
 
 
 @pytest.fixture

@@ -35,12 +35,21 @@ class Windows:
 
 
 @asynccontextmanager
-async def open_windows(chromium: Path) -> AsyncIterator[Windows]:
-    """At the end, nothing went wrong in any of them."""
+async def open_browser(chromium: Path) -> AsyncIterator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
-        windows = Windows(browser)
-        yield windows
+        yield browser
         await browser.close()
-        assert windows.wrong == []
+
+
+@asynccontextmanager
+async def open_windows(browser: Browser) -> AsyncIterator[Windows]:
+    """At the end they are closed, and nothing went wrong in any of them."""
+    windows = Windows(browser)
+    try:
+        yield windows
+    finally:
+        for context in browser.contexts:
+            await context.close()
+    assert windows.wrong == []
