@@ -211,6 +211,17 @@ class Settings(BaseModel):
     coffee_orphan_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120
     """Seconds that orders are kept whose process was killed, counted from the next start."""
 
+    # The meal boxes
+
+    mealbox_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 2
+    """Seconds that a meal-box order is waited for before it is answered that we have it, unless its caller says."""
+    mealbox_attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """Times that a service is asked for one meal-box order before the order has failed."""
+    upstream_deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 90
+    """Seconds that a call to the services of users and products may take: longer than their slowest honest answer."""
+    upstream_most_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 800
+    """Calls to one of those services that may be under way at once, in one process."""
+
     # What is said about it
 
     log_format: LogFormat = LogFormat.PEOPLE

@@ -1,6 +1,7 @@
 """A shop: what it contributes to orderup. Its kinds of tasks with their handlers, its schedules, tables and routes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -48,6 +49,11 @@ class Context(TaskContext, Protocol):
         within 10 s, or in the time the attempt has left if that is less; at most 100 connections. Not to be closed."""
         ...
 
+    @property
+    def resources(self) -> Any:
+        """What the shop's handlers share in this process, see `Shop`."""
+        ...
+
     async def heartbeat(self) -> None:
         """Raises StaleToken if this claim has ended. The lease is renewed by itself; this is a look at the database."""
         ...
@@ -91,7 +97,8 @@ class Shop:
     being pruned. forget: blanks what is personal in the shop's rows of operations. facts: `(connection, ids)`, what
     staff reads of operations on its pages, names and values (as JSON has them) by id, the order's name first. adjust:
     `(settings, kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in
-    each process that serves it.
+    each process that serves it. resources: `(settings, registry of metrics)`, an async context manager that gives what
+    its handlers share in a process, such as clients of third parties.
     """
 
     name: str
@@ -114,6 +121,7 @@ class Shop:
     facts: Callable[[Any, Sequence[int]], Mapping[int, Mapping[str, Any]]] | None = None
     adjust: Callable[[Any, Mapping[str, Kind]], Mapping[str, Kind]] | None = None
     keeper: Callable[[Any, Any], Keeper] | None = None
+    resources: Callable[[Any, Any], AbstractAsyncContextManager[Any]] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():

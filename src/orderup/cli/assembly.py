@@ -108,9 +108,15 @@ async def open_house(
             targets = await open_targets(settings, stack)
             await register_targets(engine, targets)
             claim_desk, book = ClaimDesk(engine, group), WorkerBook(engine)
-            local = LocalExecutor(engine, shops) if executor == "local" and _has_handlers(shops) else None
-            clock = Clock(engine, schedules=schedules, prunes={shop.name: shop.prune for shop in shops if shop.prune})
             metrics = Metrics()
+            resources = {
+                shop.name: await stack.enter_async_context(shop.resources(settings, metrics.registry))
+                for shop in shops
+                if shop.resources is not None
+            }
+            runs_handlers = executor == "local" and _has_handlers(shops)
+            local = LocalExecutor(engine, shops, resources=resources) if runs_handlers else None
+            clock = Clock(engine, schedules=schedules, prunes={shop.name: shop.prune for shop in shops if shop.prune})
             engine_metrics = EngineMetrics(engine, metrics)
             tasks = [
                 group.create_task(engine.run(), name="engine"),
@@ -132,7 +138,8 @@ async def open_house(
             )
             for app in (front_app, back_app):
                 app.state.claim_desk, app.state.worker_book = claim_desk, book
-                app.state.front_url, app.state.back_url, app.state.keepers = front_url, back_url, keepers
+                app.state.front_url, app.state.back_url = front_url, back_url
+                app.state.keepers, app.state.resources = keepers, resources
             try:
                 yield House(settings, database, engine, shops, front_app, back_app, local, claim_desk, keepers)
             finally:

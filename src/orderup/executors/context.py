@@ -27,11 +27,13 @@ _decode = msgspec.json.Decoder().decode
 class LocalContext:
     """See `orderup.shop.Context`."""
 
-    __slots__ = ("_claimed", "_ends_at", "_engine", "_third_parties")
+    __slots__ = ("_claimed", "_ends_at", "_engine", "_third_parties", "resources")
 
-    def __init__(self, engine: Engine, claimed: Claimed, *, ends_at: float, third_parties: ThirdParties) -> None:
+    def __init__(
+        self, engine: Engine, claimed: Claimed, *, ends_at: float, third_parties: ThirdParties, resources: Any = None
+    ) -> None:
         self._engine, self._claimed, self._ends_at = engine, claimed, ends_at
-        self._third_parties = third_parties
+        self._third_parties, self.resources = third_parties, resources
 
     @property
     def operation_id(self) -> str:

@@ -10,7 +10,7 @@ is made up for by upkeep.py.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -49,10 +49,17 @@ HAND_BACK_SECONDS = 5.0
 
 
 class LocalExecutor:
-    """`id` names its lease; a new one each time a process starts."""
+    """`id` names its lease; a new one each time a process starts. `resources`: of shops whose handlers share some."""
 
-    def __init__(self, engine: Engine, shops: Sequence[Shop], *, slots: int = SLOTS) -> None:
-        self.engine, self.slots = engine, slots
+    def __init__(
+        self,
+        engine: Engine,
+        shops: Sequence[Shop],
+        *,
+        slots: int = SLOTS,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.engine, self.slots, self.resources = engine, slots, resources or {}
         self.id = f"local-{uuid4().hex[:12]}"
         # tokens nobody can guess, unlike each other by their number
         self._secret, self._numbers = uuid4().hex, count(1)
@@ -249,7 +256,10 @@ class LocalExecutor:
         task, shop = claimed.task, self.shops[claimed.shop]
         seconds = self._seconds_for(task, shop.kinds[task.kind])
         ends_at = self._loop.time() + seconds
-        context = LocalContext(self.engine, claimed, ends_at=ends_at, third_parties=self._third_parties)
+        resources = self.resources.get(claimed.shop)
+        context = LocalContext(
+            self.engine, claimed, ends_at=ends_at, third_parties=self._third_parties, resources=resources
+        )
         deadline = self._deadlines.at(ends_at)
         try:
             with deadline:

@@ -36,6 +36,11 @@ def keeper_of(connection: HTTPConnection, shop: str) -> Any:
     return connection.app.state.keepers[shop]
 
 
+def resources_of(connection: HTTPConnection, shop: str) -> Any:
+    """What the shop's handlers share in this process."""
+    return connection.app.state.resources[shop]
+
+
 class PlacedOrder:
     """`is_replay`: the same request was sent before, and this is what became of its order."""
 
@@ -63,10 +68,11 @@ async def place(
     path: str,
     also: Rows | None = None,
     key: str | None = None,
+    operation_id: OperationId | None = None,
 ) -> PlacedOrder:
     """Place an order of this caller, once for each `Idempotency-Key`: mark the route with `takes_key`. `path`: of the
     order's resource, relative to the shop's root, such as `pizzas`. `also` writes the shop's own row in the same
-    transaction. `key`: a form's, in place of the header's.
+    transaction. `key`: a form's, in place of the header's. `operation_id`: drawn before, by whoever is to hear of it.
 
     Raises KeyMisused, Unavailable.
     """
@@ -82,6 +88,7 @@ async def place(
             key=idempotency_key(request, caller, body, now=engine.now(), key=key),
             also=also,
             owner=owner,
+            operation_id=operation_id,
             key_hash=opener.hash.hex() if opener else None,
             key_salt=opener.salt.hex() if opener else None,
         )

@@ -25,6 +25,7 @@ class GivenTask:
     deadline: float = 60.0
     log: Any = None
     http: Any = None
+    resources: Any = None
 
     async def heartbeat(self) -> None:
         """Nobody else has it."""

@@ -1,0 +1,52 @@
+"""What is done for an order: two look-ups, then it is saved."""
+
+from typing import Any
+
+from orderup import Context, TaskFailed, Wait
+from orderup.db.database import WriteConnection
+from orderup.integrations.upstream import Resting
+from orderup.model.ids import read_id
+from orderup.shops.mealbox.plan import FETCH_PRODUCT, FETCH_USER, shop
+from orderup.shops.mealbox.tables import complete_order, drop_order, is_accepted
+from orderup.shops.mealbox.upstreams import Upstreams
+
+
+@shop.handler(says="Looking up who you are")
+async def fetch_user(context: Context) -> Any:
+    upstreams: Upstreams = context.resources
+    try:
+        fullname = await upstreams.find_user(context.params["user_id"])
+    except Resting as resting:
+        return Wait(resting.seconds)
+    return None if fullname is None else {"fullname": fullname}
+
+
+@shop.handler(says="Looking up your box")
+async def fetch_product(context: Context) -> Any:
+    upstreams: Upstreams = context.resources
+    try:
+        product = await upstreams.find_product(context.params["product_code"])
+    except Resting as resting:
+        return Wait(resting.seconds)
+    return None if product is None else {"name": product.name, "price": str(product.price)}
+
+
+@shop.step(says="Saving your order")
+def save_order(connection: WriteConnection, context: Context) -> Any:
+    """Without such a user or product an order that its customer was told of has failed; another one never was."""
+    operation_id = read_id(context.operation_id)
+    user, product = context.inputs[FETCH_USER], context.inputs[FETCH_PRODUCT]
+    unknown = [name for name, found in (("user_id", user), ("product_code", product)) if found is None]
+    if not unknown:
+        complete_order(
+            connection,
+            operation_id,
+            customer_fullname=user["fullname"],
+            product_name=product["name"],
+            total_amount=product["price"],
+        )
+        return None
+    if is_accepted(connection, operation_id):
+        raise TaskFailed(f"There is no such {' and no such '.join(unknown)}", final=True)
+    drop_order(connection, operation_id)
+    return {"unknown": unknown}

@@ -1,0 +1,105 @@
+"""The meal boxes' own rows, one an order. Customers' names are here and in what was looked up; never in events."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, delete, insert, select, update
+
+from orderup.db.database import ReadConnection, WriteConnection
+from orderup.db.tables import operations
+
+metadata = MetaData()
+mealbox_orders = Table(
+    "mealbox_orders",
+    metadata,
+    Column("operation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("user_id", Text),  # null once it was forgotten
+    Column("product_code", Text, nullable=False),
+    # null until it is complete
+    Column("customer_fullname", Text),
+    Column("product_name", Text),
+    Column("total_amount", Text),  # exact, such as 9.99
+    # whether its customer was told that we have it: from then on it is an order, whatever the look-ups find
+    Column("is_accepted", Integer, nullable=False),
+    Index("mealbox_orders_user", "user_id", "operation_id"),
+)
+_orders = mealbox_orders.c
+SHOWN = (_orders.user_id, _orders.product_code, _orders.customer_fullname, _orders.product_name, _orders.total_amount)
+
+
+def add_order(
+    connection: WriteConnection, operation_id: int, *, user_id: str, product_code: str, is_accepted: bool
+) -> None:
+    row = {"operation_id": operation_id, "user_id": user_id, "product_code": product_code}
+    connection.execute(insert(mealbox_orders).values(**row, is_accepted=int(is_accepted)))
+
+
+def accept_order(connection: WriteConnection, operation_id: int) -> bool:
+    """Whether it is there to be accepted."""
+    here = _orders.operation_id == operation_id
+    return connection.execute(update(mealbox_orders).where(here).values(is_accepted=1)).rowcount == 1
+
+
+def is_accepted(connection: ReadConnection, operation_id: int) -> bool:
+    return connection.rows(select(_orders.is_accepted).where(_orders.operation_id == operation_id)) == [(1,)]
+
+
+def complete_order(connection: WriteConnection, operation_id: int, **found: str) -> None:
+    """`found`: customer_fullname, product_name, total_amount."""
+    connection.execute(update(mealbox_orders).where(_orders.operation_id == operation_id).values(**found))
+
+
+def drop_order(connection: WriteConnection, operation_id: int) -> None:
+    """It was none: nobody was told that we have it, and there is no such user or product."""
+    connection.execute(delete(mealbox_orders).where(_orders.operation_id == operation_id))
+
+
+def read_order(connection: ReadConnection, operation_id: int) -> Mapping[str, Any] | None:
+    rows = connection.execute(select(*SHOWN).where(_orders.operation_id == operation_id)).mappings().all()
+    return {**rows[0]} if rows else None
+
+
+def list_orders(
+    connection: ReadConnection,
+    *,
+    user_id: str | None,
+    statuses: Sequence[str],
+    owner: str | None,
+    before: int | None,
+    most: int,
+) -> list[Mapping[str, Any]]:
+    """The newest first: the rows with how each operation stands. `owner`: only his; None: everybody's."""
+    about = (operations.c.status, operations.c.placed_at, operations.c.reason)
+    statement = select(_orders.operation_id, *SHOWN, *about).join(operations, operations.c.id == _orders.operation_id)
+    if user_id is not None:
+        statement = statement.where(_orders.user_id == user_id)
+    if statuses:
+        statement = statement.where(operations.c.shop == "mealbox", operations.c.status.in_(statuses))
+    if owner is not None:
+        statement = statement.where(operations.c.owner == owner)
+    if before is not None:
+        statement = statement.where(_orders.operation_id < before)
+    found = connection.execute(statement.order_by(_orders.operation_id.desc()).limit(most)).mappings()
+    return [{**row} for row in found]
+
+
+def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """What staff reads of them."""
+    statement = select(_orders.operation_id, *SHOWN).where(_orders.operation_id.in_(operation_ids))
+    return {row["operation_id"]: dict(_facts({**row})) for row in connection.execute(statement).mappings()}
+
+
+def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "Box", row["product_name"] or row["product_code"]
+    for words, column in (("For", "customer_fullname"), ("User", "user_id"), ("Amount", "total_amount")):
+        if row[column] is not None:
+            yield words, row[column]
+
+
+def prune_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:
+    connection.execute(delete(mealbox_orders).where(_orders.operation_id.in_(operation_ids)))
+
+
+def forget_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:
+    blank = {"user_id": None, "customer_fullname": None}
+    connection.execute(update(mealbox_orders).where(_orders.operation_id.in_(operation_ids)).values(blank))

@@ -1,0 +1,67 @@
+"""The two services that the meal boxes ask: who is it, and what costs it. Opened once a process."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+from prometheus_client import CollectorRegistry
+
+from orderup.errors import UpstreamFailed
+from orderup.integrations.upstream import Upstream, UpstreamMetrics
+from orderup.settings import Settings
+
+NAMES = (("firstName", "lastName"), ("first_name", "last_name"))
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    name: str
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    users: Upstream
+    products: Upstream
+
+    async def find_user(self, user_id: str) -> str | None:
+        """First and last name; None: there is none. Raises as `Upstream.get` does."""
+        found = await self.users.get(f"/users/{quote(user_id, safe='')}", about=user_id)
+        return None if found is None else _fullname(found)
+
+    async def find_product(self, code: str) -> Product | None:
+        """None: there is none. Raises as `Upstream.get` does."""
+        found = await self.products.get(f"/products/{quote(code, safe='')}", about=code)
+        return None if found is None else _product(found)
+
+
+@asynccontextmanager
+async def open_upstreams(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[Upstreams]:
+    metrics = UpstreamMetrics(registry)
+    deadline, most = timedelta(seconds=settings.upstream_deadline_seconds), settings.upstream_most_in_flight
+    urls = settings.user_service_url, settings.product_service_url
+    users, products = (
+        Upstream(name, str(url or ""), metrics=metrics, deadline=deadline, most=most)
+        for name, url in zip(("user service", "product service"), urls, strict=True)
+    )
+    async with users, products:
+        yield Upstreams(users, products)
+
+
+def _fullname(user: Mapping[str, Any]) -> str:
+    for names in NAMES:
+        found = [user.get(name) for name in names]
+        if all(isinstance(name, str) for name in found):
+            return " ".join(str(name).strip() for name in found).strip()
+    raise UpstreamFailed("The user service answered a user without firstName and lastName")
+
+
+def _product(product: Mapping[str, Any]) -> Product:
+    name, price = product.get("name"), product.get("price")
+    if not isinstance(name, str) or isinstance(price, bool) or not isinstance(price, int | Decimal) or price < 0:
+        raise UpstreamFailed("The product service answered a product without a name and a price")
+    return Product(name, Decimal(price))
