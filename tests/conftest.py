@@ -22,8 +22,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Five thousand tests and all they import stay until the end. Looking through them for garbage, again and again
-    while they are loaded and then in every full collection, would take a tenth of the whole run."""
+    """Five thousand tests and all they import stay until the end: nobody need look through them for garbage, neither
+    while they are loaded nor later in every full collection."""
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -61,7 +61,7 @@ def postgres_template(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def prepared_postgres(postgres_url: str, postgres_template: str) -> Iterator[str]:
-    """The URL of a PostgreSQL database of this test's own that has orderup's tables: making them takes three times as
-    long as copying them."""
+    """The URL of a PostgreSQL database of this test's own that has orderup's tables: to copy them is a quarter quicker
+    than to make them, all in all."""
     with postgres.new_database(postgres_url, template=postgres_template) as url:
         yield url
