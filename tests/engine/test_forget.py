@@ -1,5 +1,6 @@
 """An order that was forgotten stays as it is: nothing is left to do it with."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -92,7 +93,10 @@ class Overtaken:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    async def change(self, change: Change) -> Refusal | None:
+    def change(self, change: Change) -> "asyncio.Future[Refusal | None]":
+        return asyncio.ensure_future(self._change(change))
+
+    async def _change(self, change: Change) -> Refusal | None:
         await self._meanwhile()
         return await self._database.change(change)
 
