@@ -86,11 +86,10 @@ class Desk:
         database: Database,
         *,
         limited: Callable[[str], bool],
-        now: Callable[[], int],
         announce: Callable[[Sequence[str]], None],
         make_room: Callable[[Collection[str]], None],
     ) -> None:
-        self.database, self.limited, self.now = database, limited, now
+        self.database, self.limited = database, limited
         self.announce, self.make_room = announce, make_room
         self.starter: Starter | None = None
         self.lines: LinedUp | None = None
@@ -303,6 +302,7 @@ class Desk:
         starter = self.starter
         if starter is None or not draft.released or draft.status.is_final:
             return []
+        now = draft.events[-1].at  # one change is of one moment
         positions: Iterable[int] = draft.released
         if len(draft.released) > 1:
             # a task may be released, paused and released again in one change
@@ -315,8 +315,8 @@ class Desk:
             if taken is None:
                 continue
             worker, token = taken
-            mine = work.start(draft, task.position, worker=worker, token=token, now=self.now())
-            inputs = {draft.task(earlier).name: draft.task(earlier).result for earlier in task.after}
+            mine = work.start(draft, task.position, worker=worker, token=token, now=now)
+            inputs = {earlier.name: earlier.result for earlier in map(draft.task, task.after)}
             started.append(Claimed(draft.base.id, draft.base.shop, draft.version, mine, inputs))
         return started
 

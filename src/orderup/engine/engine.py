@@ -73,7 +73,6 @@ class Engine:
         self.desk = Desk(
             database,
             limited=self.is_limited,
-            now=now,
             announce=self.bell.ring,
             make_room=self.bell.ring_all_regions,
         )
