@@ -76,9 +76,22 @@ def _leaves(group: BaseExceptionGroup[OrderupError]) -> Iterator[OrderupError]:
 
 def load_commands() -> None:
     """Import every command, each of which registers itself."""
-    from orderup.cli import demo, diagram, doctor, forget, migrate, prune, serve, simulate, staffing, token, work
+    from orderup.cli import (
+        demo,
+        diagram,
+        doctor,
+        forget,
+        migrate,
+        prune,
+        sandbox,
+        serve,
+        simulate,
+        staffing,
+        token,
+        work,
+    )
 
-    del demo, diagram, doctor, forget, migrate, prune, serve, simulate, staffing, token, work
+    del demo, diagram, doctor, forget, migrate, prune, sandbox, serve, simulate, staffing, token, work
 
 
 load_commands()

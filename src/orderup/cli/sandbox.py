@@ -1,0 +1,64 @@
+"""`orderup sandbox`: what stands in for third parties, until a signal."""
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orderup.cli.app import command
+from orderup.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from orderup.sandbox import Sandbox
+
+
+@command()
+def sandbox(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; the next free one if it is taken. 0: any.")
+    ] = 8002,
+    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life delays pass.")] = 1,
+) -> None:
+    """Stand in for the third parties that shops talk to, on this machine, each as faulty as you switch it."""
+    import uvloop
+
+    uvloop.run(_serve(port, speed=speed))
+
+
+async def _serve(port: int, *, speed: float) -> None:
+    from orderup.sandbox import serve_sandbox
+
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    try:
+        async with serve_sandbox(port, scale=speed) as sandbox:
+            typer.echo(_described(sandbox, wanted=port))
+            await stop.wait()
+    except OSError as error:
+        raise Misconfigured(f"The sandbox cannot listen: {error.strerror}. Choose another port with --port.") from error
+
+
+def _described(sandbox: "Sandbox", *, wanted: int) -> str:
+    url = sandbox.base_url
+    mealbox = f"{url}/{sandbox.mealbox.name}"
+    header = "-H 'Content-Type: application/json'"
+    is_elsewhere = wanted != 0 and not url.endswith(f":{wanted}")
+    lines = [
+        *([f"Port {wanted} is taken."] if is_elsewhere else []),
+        f"The sandbox is at {url}: a page with what arrived, and switches.",
+        "",
+        f"  {sandbox.mealbox.title}:",
+        f"  PRODUCT_SERVICE_URL={mealbox} USER_SERVICE_URL={mealbox}",
+        "",
+        "Try, in another terminal:",
+        f"  curl {header} {mealbox}/products/classic-box",
+        f"  curl {header} {mealbox}/users/7c11e1ce2741",
+        f"  curl -X PUT {mealbox}/products/classic-box/behaviour -d '{{\"status\": 503}}'",
+        f"  curl -X DELETE {mealbox}/products/classic-box/behaviour",
+        f"  curl {mealbox}/requests",
+        "",
+        "Ctrl-C stops it.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""Serving the sandbox at a port of this machine, in whatever event loop runs already."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from orderup.sandbox.app import build_app
+from orderup.sandbox.mealbox import Mealbox
+from orderup.sandbox.wire import Protocol
+
+HOST = "127.0.0.1"
+LAST_PORT = 65_535
+# How many ports in a row are tried.
+MOST_TRIED = 100
+# Connections; beyond these callers are told 503 by the server itself.
+MOST_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """Where it is, without a slash at the end, and the third parties that it stands in for."""
+
+    base_url: str
+    mealbox: Mealbox
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's own without signal handlers, for it may run beside others. It ends at once: whoever waits for an answer
+    is cut off, which ends his request in order, instead of being waited for."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Protocol)
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def serve_sandbox(port: int = 0, *, scale: float = 1) -> AsyncIterator[Sandbox]:
+    """At this port, or the next free one if it is taken; 0: at any. `scale`: by how much every delay is divided.
+
+    Raises OSError if a hundred ports in a row are taken.
+    """
+    with _listen(port) as listener:
+        mealbox = Mealbox(scale=scale)
+        server = Server(
+            uvicorn.Config(
+                build_app([mealbox]),
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MOST_AT_ONCE,
+            )
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve(sockets=[listener]), name="sandbox")
+            try:
+                yield Sandbox(f"http://{HOST}:{listener.getsockname()[1]}", mealbox)
+            finally:
+                server.should_exit = True
+
+
+def _listen(port: int) -> socket.socket:
+    for tried in range(port, min(port + MOST_TRIED, LAST_PORT + 1)):
+        try:
+            listener = socket.create_server((HOST, tried), backlog=2048)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            # Python's own event loop leaves Nagle's algorithm on: what drips would come in lumps.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listener
+    raise OSError(errno.EADDRINUSE, f"no port from {port} on is free")

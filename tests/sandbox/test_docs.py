@@ -1,0 +1,52 @@
+"""docs/guides/sandbox.md says what the sandbox does."""
+
+import re
+from pathlib import Path
+
+from orderup.sandbox import Body, Outcome, Sandbox
+from orderup.sandbox.behaviour import Behaviour
+from orderup.sandbox.collection import MOST_THINGS, Thing
+from orderup.sandbox.ledger import MOST_ARRIVALS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "sandbox.md"
+
+
+def tables(heading: str) -> list[list[list[str]]]:
+    """The rows of each table below a heading, without their heads; `code` without its marks."""
+    section = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [
+        [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        for table in re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    ]
+
+
+def statuses(thing: Thing) -> str:
+    return ", ".join(str(each.status) for each in (thing, thing.alternate) if each is not None)
+
+
+async def test_every_third_party_is_listed_with_what_it_has_in_the_beginning(sandbox: Sandbox) -> None:
+    party = sandbox.mealbox
+    [listed] = tables("What stands in for what")
+    assert [row[0] for row in listed] == [f"/{party.name}"]
+    [told] = tables(party.title)
+    things = {id: entry.thing for collection in party.collections for id, entry in collection.entries.items()}
+    assert told == [[id, thing.title, f"{thing.delay_seconds:g} s", statuses(thing)] for id, thing in things.items()]
+
+
+def test_every_field_and_every_body_of_a_switch_is_listed() -> None:
+    fields, bodies = tables("Switches")
+    assert [row[:2] for row in fields] == [
+        [name, "–" if field.default is None else str(field.default)] for name, field in Behaviour.model_fields.items()
+    ]
+    assert [row[0] for row in bodies] == list(Body)
+
+
+def test_every_outcome_is_listed() -> None:
+    [outcomes] = tables("What arrived")
+    assert [row[0] for row in outcomes] == list(Outcome)
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    text = PAGE.read_text()
+    assert f"the last {MOST_ARRIVALS:,} requests" in text
+    assert f"room for {MOST_THINGS:,} of each" in text

@@ -1,0 +1,88 @@
+"""Where the sandbox listens, how it begins and ends: in a test's process, and as a command."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from orderup.sandbox import serve_sandbox
+from tests.sandbox.conftest import DEADLINE, JSON, client_of
+from tests.services.ports import free_port
+from tests.services.waiting import wait_until
+from tests.serving import ORDERUP, Program
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+async def test_a_port_that_is_taken_is_passed_over(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        async with serve_sandbox(port) as sandbox:
+            assert int(sandbox.base_url.rpartition(":")[2]) > port
+            async with client_of(sandbox) as mealbox:
+                assert (await mealbox.get("/requests")).status_code == 200
+
+
+async def test_where_no_port_is_left_it_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 65_535)), pytest.raises(OSError, match="no port from 65535 on is free"):
+        async with serve_sandbox(65_535):
+            pass
+
+
+async def test_two_beside_each_other_know_nothing_of_each_other() -> None:
+    async with serve_sandbox() as one, serve_sandbox() as other, client_of(other) as mealbox:
+        one.mealbox.products.switch("classic-box", status=500)
+        assert (await mealbox.get("/products/classic-box")).status_code == 200
+        assert not one.mealbox.ledger.counts
+
+
+async def test_it_ends_at_once_though_somebody_waits() -> None:
+    async with asyncio.timeout(DEADLINE):
+        async with serve_sandbox() as sandbox, client_of(sandbox) as mealbox:
+            asking = asyncio.create_task(mealbox.get("/products/family-box"))
+            await sandbox.mealbox.ledger.until(lambda ledger: ledger.arrivals)
+        with pytest.raises(httpx2.TransportError):
+            await asking
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(sandbox.base_url)
+
+
+# the command
+
+
+@pytest.fixture
+def command(tmp_path: Path, port: int) -> Iterator[Program]:
+    """Not started yet."""
+    options = ["--port", str(port), "--speed", "1000"]
+    with Program("sandbox", [ORDERUP, "sandbox", *options], log=tmp_path / "sandbox.log") as program:
+        yield program
+
+
+def told_address(program: Program) -> str:
+    wait_until(lambda: "Ctrl-C" in program.printed(), seconds=DEADLINE, what="the sandbox says where it is")
+    return program.printed().partition("The sandbox is at ")[2].partition(": ")[0]
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_a_signal(command: Program, port: int, name: signal.Signals) -> None:
+    url = told_address(command.launch())
+    assert url == f"http://127.0.0.1:{port}"
+    assert "is taken" not in command.printed()
+    assert httpx2.get(f"{url}/mealbox/products/family-box", headers=JSON, timeout=DEADLINE).status_code == 200
+    command.send(name)
+    assert command.wait(seconds=DEADLINE) == 0
+    assert "Traceback" not in command.printed()
+
+
+def test_the_command_says_where_it_is_instead_of_at_a_port_that_is_taken(command: Program, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        url = told_address(command.launch())
+        assert f"Port {port} is taken." in command.printed()
+        assert f"PRODUCT_SERVICE_URL={url}/mealbox" in command.printed()
+        assert httpx2.get(url, timeout=DEADLINE).status_code == 200
