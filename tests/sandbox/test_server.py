@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from orderup.sandbox import serve_sandbox
+from orderup.sandbox import Outcome, serve_sandbox
 from tests.sandbox.conftest import DEADLINE, JSON, client_of
 from tests.services.ports import free_port
 from tests.services.waiting import wait_until
@@ -43,14 +43,15 @@ async def test_two_beside_each_other_know_nothing_of_each_other() -> None:
 
 
 async def test_it_ends_at_once_though_somebody_waits() -> None:
-    async with asyncio.timeout(DEADLINE):
-        async with serve_sandbox() as sandbox, client_of(sandbox) as mealbox:
-            asking = asyncio.create_task(mealbox.get("/products/family-box"))
+    async with asyncio.timeout(DEADLINE), httpx2.AsyncClient(headers=JSON, timeout=None) as patient:
+        async with serve_sandbox() as sandbox:
+            asking = asyncio.create_task(patient.get(f"{sandbox.base_url}/mealbox/products/family-box"))
             await sandbox.mealbox.ledger.until(lambda ledger: ledger.arrivals)
         with pytest.raises(httpx2.TransportError):
             await asking
-    with pytest.raises(httpx2.ConnectError):
-        httpx2.get(sandbox.base_url)
+        assert sandbox.mealbox.ledger.arrivals[0].outcome is Outcome.CALLER_LEFT
+        with pytest.raises(httpx2.ConnectError):
+            await patient.get(sandbox.base_url)
 
 
 # the command
