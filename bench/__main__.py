@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from bench import attack, coffee, history, orders, patient, staffing, waiting
+from bench import attack, coffee, history, mealbox, orders, outbox, patient, staffing, waiting
 
 BENCHES: dict[str, Callable[[], None]] = {
     "orders": orders.main,
     "waiting": waiting.main,
     "history": history.main,
+    "outbox": outbox.main,
+    "mealbox": mealbox.main,
     "coffee": coffee.main,
     "patient": patient.main,
     "attack": attack.main,

@@ -1,11 +1,13 @@
 """What a long history costs: claim, list and approve with a million finished operations, beside none.
 
-Each verb alone, one call after the other, on the same machine in the same run; the figure is the ratio of the medians.
+Two databases, one with the history and one without; each verb is called on the one, then on the other, and so on, so
+that a noisy moment hits both alike. The figure is the ratio of the medians.
 """
 
 import argparse
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
 
 import uvloop
 from sqlalchemy import text
@@ -19,6 +21,7 @@ from orderup.engine.claim import claim_now
 from orderup.engine.decide import approve_rfa
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
+from orderup.model.ids import OperationId
 from orderup.model.operation import OperationStatus
 from orderup.model.plan import Approval, Plan, PlannedTask
 from orderup.shop import Shop
@@ -64,61 +67,74 @@ async def load_history(database: Database, count: int) -> None:
         await database.write(insert)
 
 
-async def median_of(calls: int, call: Callable[[int], Awaitable[object]]) -> float:
-    """Milliseconds."""
-    seconds = []
-    for number in range(calls):
-        began = clock()
-        await call(number)
-        seconds.append(clock() - began)
-    return statistics.median(seconds) * 1000
+class Bench:
+    """What is called, on one database."""
 
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.engine = Engine(database, {shop.name: shop.kinds})
+        self.asked: list[OperationId] = []
 
-async def measure(database: Database) -> dict[str, float]:
-    engine = Engine(database, {shop.name: shop.kinds})
-    asked = [(await place_order(engine, shop.name, ASKED)).id for _ in range(CALLS)]
-    for _ in range(CALLS):
-        await place_order(engine, shop.name, READY)
+    async def prepare(self) -> None:
+        self.asked = [(await place_order(self.engine, shop.name, ASKED)).id for _ in range(CALLS)]
+        for _ in range(CALLS):
+            await place_order(self.engine, shop.name, READY)
 
-    async def claim(_number: int) -> None:
-        claims = await claim_now(engine, ["bench/work"], worker="bench", most=1)
-        if len(claims.claimed) != 1:
-            raise RuntimeError("A claim found nothing.")
-
-    async def list_newest(_number: int) -> None:
+    async def list_newest(self, _number: int) -> None:
         statuses = list(OperationStatus)
-        await database.read(
+        await self.database.read(
             lambda connection: list_operations(connection, shops=["bench"], statuses=statuses, before=None, most=50)
         )
 
-    async def list_inbox(_number: int) -> None:
-        await database.read(
+    async def list_inbox(self, _number: int) -> None:
+        await self.database.read(
             lambda connection: list_rfas(connection, status="pending", shops=["bench"], after=None, most=50)
         )
 
-    async def approve(number: int) -> None:
-        await approve_rfa(engine, asked[number], by="bench")
+    async def claim(self, _number: int) -> None:
+        claims = await claim_now(self.engine, ["bench/work"], worker="bench", most=1)
+        if len(claims.claimed) != 1:
+            raise RuntimeError("A claim found nothing.")
 
-    return {
-        "list operations": await median_of(CALLS, list_newest),
-        "list RFAs": await median_of(CALLS, list_inbox),
-        "claim": await median_of(CALLS, claim),
-        "approve": await median_of(CALLS, approve),
-    }
+    async def approve(self, number: int) -> None:
+        await approve_rfa(self.engine, self.asked[number], by="bench")
 
 
-async def compare(where: str, count: int) -> tuple[dict[str, float], dict[str, float]]:
+Verb = Callable[[Bench, int], Awaitable[object]]
+VERBS: Mapping[str, Verb] = {
+    "list operations": Bench.list_newest,
+    "list RFAs": Bench.list_inbox,
+    "claim": Bench.claim,
+    "approve": Bench.approve,
+}
+
+
+async def medians(verb: Verb, benches: Sequence[Bench]) -> list[float]:
+    """Milliseconds, on each."""
+    seconds: list[list[float]] = [[] for _ in benches]
+    for number in range(CALLS):
+        for bench, found in zip(benches, seconds, strict=True):
+            began = clock()
+            await verb(bench, number)
+            found.append(clock() - began)
+    return [statistics.median(found) * 1000 for found in seconds]
+
+
+async def compare(storage: Callable[[], AbstractContextManager[str]], count: int) -> dict[str, list[float]]:
     """Medians in milliseconds without and with history, by verb."""
-    database = open_database(where)
-    await database.open()
-    try:
-        without = await measure(database)
-        await load_history(database, count)
-        if database.name == "postgresql":
-            await database.write(lambda connection: connection.connection.execute(text("analyze")))
-        return without, await measure(database)
-    finally:
-        await database.close()
+    async with AsyncExitStack() as stack:
+        databases = [open_database(stack.enter_context(storage())) for _ in range(2)]
+        for database in databases:
+            await database.open()
+            stack.push_async_callback(database.close)
+        await load_history(databases[1], count)
+        if databases[1].name == "postgresql":
+            for database in databases:
+                await database.write(lambda connection: connection.connection.execute(text("analyze")))
+        benches = [Bench(database) for database in databases]
+        for bench in benches:
+            await bench.prepare()
+        return {name: await medians(verb, benches) for name, verb in VERBS.items()}
 
 
 def main() -> None:
@@ -127,10 +143,8 @@ def main() -> None:
     count = parser.parse_args().operations
     print(f"| median ms | none | {count:,} finished | ratio |\n| --- | --- | --- | --- |")
     for name, storage in (("SQLite", sqlite_file), ("PostgreSQL", postgres_database)):
-        with storage() as where:
-            without, history = uvloop.run(compare(where, count))
-        for verb, alone in without.items():
-            print(f"| {name}: {verb} | {alone:.2f} | {history[verb]:.2f} | {history[verb] / alone:.2f} |", flush=True)
+        for verb, (alone, history) in uvloop.run(compare(storage, count)).items():
+            print(f"| {name}: {verb} | {alone:.2f} | {history:.2f} | {history / alone:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
