@@ -1,11 +1,12 @@
 """A shop: what it contributes to orderup. Its kinds of tasks with their handlers, its schedules, tables and routes."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orderup.errors import Misconfigured
+from orderup.model.delivery import Publication, Shape
 from orderup.model.kind import Kind, read_rate
 from orderup.model.plan import Plan
 from orderup.model.retry import Retry
@@ -98,7 +99,8 @@ class Shop:
     staff reads of operations on its pages, names and values (as JSON has them) by id, the order's name first. adjust:
     `(settings, kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in
     each process that serves it. resources: `(settings, registry of metrics)`, an async context manager that gives what
-    its handlers share in a process, such as clients of third parties.
+    its handlers share in a process, such as clients of third parties. stand_ins: settings with the address of a third
+    party, and where in the sandbox is what stands in for it if that is not set.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Shop:
     steps: dict[str, Step] = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     worker_functions: dict[str, WorkerFunction] = field(default_factory=dict)
+    publications: list[Publication] = field(default_factory=list)
     example: Callable[[], Plan] | None = None
     prune: Callable[[Any, Sequence[int]], None] | None = None
     forget: Callable[[Any, Sequence[int]], None] | None = None
@@ -122,6 +125,7 @@ class Shop:
     adjust: Callable[[Any, Mapping[str, Kind]], Mapping[str, Kind]] | None = None
     keeper: Callable[[Any, Any], Keeper] | None = None
     resources: Callable[[Any, Any], AbstractAsyncContextManager[Any]] | None = None
+    stand_ins: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():
@@ -164,6 +168,17 @@ class Shop:
             return function
 
         return register
+
+    def publish(
+        self, exchange: str, *, routing_key: str, events: Collection[str], shape: Shape | None = None
+    ) -> Publication:
+        """Declare events that go to an exchange of RabbitMQ, see `Publication`. An event has one message at most."""
+        publication = Publication(exchange, routing_key, frozenset(events), shape)
+        for other in self.publications:
+            for type in set(events) & set(other.events):
+                raise Misconfigured(f"Shop {self.name} publishes {type} to {other.exchange} already.")
+        self.publications.append(publication)
+        return publication
 
     def _add(self, name: str, **options: Any) -> Kind:
         if name in self.kinds:

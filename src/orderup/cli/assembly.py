@@ -4,7 +4,7 @@ Source of the idea: the composition root of "Architecture Patterns with Python" 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -72,14 +72,31 @@ def make_engine(settings: Settings, database: Database, shops: Sequence[Shop]) -
     return Engine(database, kinds, limits=limits)
 
 
-async def open_targets(settings: Settings, stack: AsyncExitStack) -> list[Target]:
-    """Where events go, to be closed with the stack."""
-    if settings.webhook_url is None or settings.webhook_secret is None:
-        return []
-    from orderup.integrations.webhook import Webhook
+async def open_targets(
+    settings: Settings, shops: Sequence[Shop], stack: AsyncExitStack, *, note_returned: Callable[[str], None]
+) -> list[Target]:
+    """Where events go, to be closed with the stack. note_returned: see `RabbitMQ`."""
+    targets: list[Target] = []
+    if settings.webhook_url is not None and settings.webhook_secret is not None:
+        from orderup.integrations.webhook import Webhook
 
-    secret = settings.webhook_secret.get_secret_value()
-    return [await stack.enter_async_context(Webhook(settings.webhook_url, secret, show=view_event))]
+        secret = settings.webhook_secret.get_secret_value()
+        targets.append(await stack.enter_async_context(Webhook(settings.webhook_url, secret, show=view_event)))
+    publishing = [shop for shop in shops if shop.publications]
+    if settings.rabbitmq_url is not None and publishing:
+        from orderup.integrations.rabbitmq import RabbitMQ
+
+        for shop in publishing:
+            rabbitmq = RabbitMQ(
+                settings.rabbitmq_url,
+                shop.name,
+                shop.publications,
+                show=view_event,
+                needs_queue=settings.rabbitmq_require_route,
+                note_returned=note_returned,
+            )
+            targets.append(await stack.enter_async_context(rabbitmq))
+    return targets
 
 
 @asynccontextmanager
@@ -105,8 +122,6 @@ async def open_house(
     try:
         engine = make_engine(settings, database, shops)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-            targets = await open_targets(settings, stack)
-            await register_targets(engine, targets)
             claim_desk, book = ClaimDesk(engine, group), WorkerBook(engine)
             metrics = Metrics()
             resources = {
@@ -118,15 +133,15 @@ async def open_house(
             local = LocalExecutor(engine, shops, resources=resources) if runs_handlers else None
             clock = Clock(engine, schedules=schedules, prunes={shop.name: shop.prune for shop in shops if shop.prune})
             engine_metrics = EngineMetrics(engine, metrics)
+            targets = await open_targets(settings, shops, stack, note_returned=engine_metrics.note_returned)
+            await register_targets(engine, targets)
+            publishers = [Publisher(engine, target, observe=engine_metrics.note_arrivals) for target in targets]
             tasks = [
                 group.create_task(engine.run(), name="engine"),
                 group.create_task(clock.run(), name="clock"),
                 group.create_task(book.run(), name="worker book"),
                 group.create_task(engine_metrics.run(), name="metrics"),
-                *(
-                    group.create_task(Publisher(engine, target).run(), name=f"publisher of {target.name}")
-                    for target in targets
-                ),
+                *(group.create_task(each.run(), name=f"publisher of {each.target.name}") for each in publishers),
             ]
             working = _start_executor(group, engine, local, lease=settings.lease)
             keepers = {shop.name: shop.keeper(engine, settings) for shop in shops if shop.keeper is not None}

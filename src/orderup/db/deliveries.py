@@ -1,7 +1,7 @@
 """Rows of what goes out. Only the holder of a target changes its deliveries, and says in the same transaction that it
 still holds it; redelivery alone comes from elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -65,6 +65,11 @@ class TargetState(msgspec.Struct, frozen=True):
     failed_at: int | None
     error: str | None
 
+    @property
+    def is_failing(self) -> bool:
+        """The last try was one that failed."""
+        return self.failed_at is not None and self.failed_at >= (self.delivered_at or 0)
+
 
 # Who holds a target
 
@@ -115,7 +120,15 @@ def add_deliveries(connection: WriteConnection, target: str, told: Sequence[Even
 
 def settle(connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, now: int) -> None:
     """Write down what came of tries; what waited for them goes next."""
-    for each in outcomes:
+    arrived = [each.seq for each in outcomes if each.error is None]
+    for first in range(0, len(arrived), MOST_IDS):
+        those = and_(deliveries.c.target == target, deliveries.c.seq.in_(arrived[first : first + MOST_IDS]))
+        connection.execute(
+            update(deliveries)
+            .where(those, deliveries.c.state == PENDING)
+            .values(state=DELIVERED, tries=deliveries.c.tries + 1, next_try_at=None, ended_at=now, error=None)
+        )
+    for each in (each for each in outcomes if each.error is not None):
         here = and_(deliveries.c.target == target, deliveries.c.seq == each.seq, deliveries.c.state == PENDING)
         connection.execute(
             update(deliveries)
@@ -156,14 +169,16 @@ def _let_first_go(connection: WriteConnection, target: str, operation_ids: Itera
         connection.execute(update(deliveries).where(waiting, ~has_earlier).values(next_try_at=now))
 
 
-def read_due(connection: ReadConnection, target: str, *, now: int, most: int) -> tuple[list[Due], int | None]:
-    """What is to be sent now, and when the next one comes that is not."""
+def read_due(
+    connection: ReadConnection, target: str, *, now: int, most: int, but: Collection[int] = ()
+) -> tuple[list[Due], int | None]:
+    """What is to be sent now, and when the next one comes that is not. but: operations that are left out."""
     here = and_(deliveries.c.target == target, deliveries.c.next_try_at.is_not(None))
     event = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
     due = (
         select(*event, deliveries.c.tries)
         .join(events, events.c.seq == deliveries.c.seq)
-        .where(here, deliveries.c.next_try_at <= now)
+        .where(here, deliveries.c.next_try_at <= now, deliveries.c.operation_id.not_in(sorted(but)))
         .order_by(deliveries.c.next_try_at, deliveries.c.seq)
         .limit(most)
     )

@@ -8,18 +8,21 @@ is known to be dead. Each of its writes says that it still holds the target, or 
 At least once: a publisher that dies after something arrived and before it wrote that down leaves it to be sent again,
 under the same id. Of one operation, one event at a time is on its way, in order; one that is given up no longer holds
 up those behind it. Different operations overtake each other.
+
+A target that is away as a whole is no event's fault: nothing is sent and no try counts until it can be reached again.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import structlog
 
-from orderup.db.database import WriteConnection
+from orderup.db.database import ReadConnection, WriteConnection
 from orderup.db.deliveries import (
     Due,
     Hold,
@@ -35,15 +38,17 @@ from orderup.db.deliveries import (
 )
 from orderup.engine.engine import Engine
 from orderup.engine.lease import is_known_dead, process_identity
-from orderup.errors import Conflict, OrderupError, TaskFailed, Unavailable
-from orderup.model.delivery import Target
-from orderup.model.event import Audience, Event
+from orderup.errors import Conflict, OrderupError, TaskFailed, Unavailable, UpstreamFailed
+from orderup.model.delivery import Target, TargetAway
+from orderup.model.event import Event
 from orderup.model.retry import NoMoreAttempts, Retry, backoff
 from orderup.model.times import as_micros
 
 log = structlog.get_logger(__name__)
 # Some twelve hours: half of five minutes between two tries, once the first ones have failed.
 RETRY = Retry(attempts=300, first=timedelta(seconds=1), longest=timedelta(minutes=5))
+# Until a target that is away is looked for again, however long it has been.
+AWAY = Retry(attempts=1_000, first=timedelta(seconds=1), longest=timedelta(seconds=10))
 LEASE = timedelta(seconds=30)
 # What hangs longer has failed. Less than a lease, so that nothing is still on its way when somebody else takes over.
 DEADLINE = timedelta(seconds=15)
@@ -53,8 +58,16 @@ SAFETY_NET_SECONDS = 2.0
 LONGEST_ERROR = 500
 
 
+# Told of a target, how many events arrived there, and how many seconds after they were sent.
+ArrivalObserver = Callable[[str, int, float], None]
+
+
 class TargetLost(Conflict):
     """Another publisher holds the target now."""
+
+
+def nobody_observes(_target: str, _count: int, _seconds: float) -> None:
+    return None
 
 
 async def register_targets(engine: Engine, targets: Sequence[Target]) -> None:
@@ -81,15 +94,24 @@ class Publisher:
         lease: timedelta = LEASE,
         deadline: timedelta = DEADLINE,
         retry: Retry = RETRY,
+        away: Retry = AWAY,
         monotonic: Callable[[], float] = time.monotonic,
+        observe: ArrivalObserver = nobody_observes,
     ) -> None:
-        self.engine, self.target, self.retry, self.monotonic = engine, target, retry, monotonic
+        self.engine, self.target, self.monotonic, self.observe = engine, target, monotonic, observe
+        self.retry, self.away = retry, away
         self.lease, self.deadline = lease.total_seconds(), deadline.total_seconds()
         self.name = uuid4().hex
         self._news, self._due = asyncio.Event(), asyncio.Event()
-        self._landed: asyncio.Queue[Outcome] = asyncio.Queue()
+        # by operation; None of an event that counts as not tried
+        self._landed: asyncio.Queue[tuple[int, Outcome | None]] = asyncio.Queue()
         # Until when nobody else can have taken the target, and until when it wants to be left alone.
         self._sure_until = self._rests_until = float("-inf")
+        # why the target is away, once that is so, and how often it was found to be since something arrived
+        self._absence: str | None = None
+        self._absences = 0
+        # what those said that were sent there in vain
+        self._lost: str | None = None
 
     async def run(self) -> None:
         """Until cancelled; then the target is let go."""
@@ -166,13 +188,15 @@ class Publisher:
     # following the log
 
     async def _follow(self, position: int) -> None:
-        reader = self.engine.database.log(position)
+        reader, written = self.engine.database.log(position), self.monotonic()
         while True:
             self._news.clear()
             found = await reader.read(MOST_AT_ONCE)
-            if reader.position != position:
-                position = reader.position
-                await self._add([event for event in found if event.audience <= Audience.STAFF], position)
+            told = [event for event in found if self.target.wants(event)]
+            # where nothing goes out, how far it is need not be written each time: it would be read again, no more
+            if told or (found and self.monotonic() - written >= self.lease / 6):
+                await self._add(told, reader.position)
+                written = self.monotonic()
             if len(found) < MOST_AT_ONCE:
                 await _set_or_later(self._news, seconds=SAFETY_NET_SECONDS)
 
@@ -192,44 +216,127 @@ class Publisher:
                 self._due.clear()
                 seconds = await self._start(group, flying)
                 await _set_or_later(self._due, seconds=seconds)
-                if landed := [self._landed.get_nowait() for _ in range(self._landed.qsize())]:
-                    await self._settle(landed)
-                    flying -= {each.operation_id for each in landed}
+                landed = dict(self._landed.get_nowait() for _ in range(self._landed.qsize()))
+                if outcomes := [each for each in landed.values() if each is not None]:
+                    await self._settle(outcomes)
+                flying -= landed.keys()
+                if self._lost is not None:
+                    why, self._lost = self._lost, None
+                    await self._note_absence(why)
 
     async def _start(self, group: asyncio.TaskGroup, flying: set[int]) -> float:
         """Send what is due, as far as there is room; seconds until there may be more."""
-        now, moment = self.engine.now(), self.monotonic()
-        if moment >= self._sure_until:
-            return self.lease / 30  # a heartbeat is on its way
-        if moment < self._rests_until:
-            return min(SAFETY_NET_SECONDS, self._rests_until - moment)
-        if len(flying) >= self.target.most_in_flight:
+        room = self.target.most_in_flight - len(flying)
+        if room <= 0:
             return SAFETY_NET_SECONDS
-        due, later = await self.engine.database.read(
-            lambda connection: read_due(
-                connection, self.target.name, now=now, most=self.target.most_in_flight + len(flying)
-            )
-        )
-        for each in due:
-            if each.event.operation_id not in flying and len(flying) < self.target.most_in_flight:
-                flying.add(each.event.operation_id)
-                group.create_task(self._try(each), name=f"deliver {each.event.seq} to {self.target.name}")
+        if (rest := self._rests_until - self.monotonic()) > 0 or not await self._reach():
+            return min(SAFETY_NET_SECONDS, max(0.01, rest))
+        if self.monotonic() >= self._sure_until:
+            return self.lease / 30  # a heartbeat is on its way
+        now = self.engine.now()
+        due, prepared, later = await self._read(now, most=room, but=flying)
+        flying |= {each.event.operation_id for each in due}
+        ready = []
+        for each, one in zip(due, prepared, strict=True):
+            if one is None or isinstance(one, TaskFailed):
+                self._land(each, one)
+            else:
+                ready.append((each, one))
+        for first in range(0, len(ready), self.target.most_together):
+            some = ready[first : first + self.target.most_together]
+            group.create_task(self._try(some), name=f"deliver {some[0][0].event.seq} to {self.target.name}")
         return SAFETY_NET_SECONDS if later is None else min(SAFETY_NET_SECONDS, max(0.01, (later - now) / 1e6))
 
-    async def _try(self, due: Due) -> None:
-        seq, operation_id = due.event.seq, due.event.operation_id
-        outcome = Outcome(seq, operation_id)
+    async def _reach(self) -> bool:
+        """Whether the target can be reached; if not, it is left alone for a while."""
         try:
             async with asyncio.timeout(self.deadline):
-                await self.target.deliver(due.event)
+                await self.target.reach()
         except TimeoutError:
-            outcome = self._failed(due, f"no answer within {self.deadline:g} s")
+            await self._note_absence(f"no answer within {self.deadline:g} s")
+            return False
+        except TargetAway as error:
+            await self._note_absence(str(error))
+            return False
+        if self._absence is not None:
+            self._absence = None
+            log.info("a target is back", target=self.target.name)
+            await self._write(lambda _connection: None, failed_at=None, error=None)
+        return True
+
+    async def _note_absence(self, why: str) -> None:
+        if self._absence != why:
+            log.warning("a target is away; what is to go there waits", target=self.target.name, why=why)
+        self._absence, self._absences = why, self._absences + 1
+        wait = backoff(self.away, failures=min(self._absences, 40), random=self.engine.random)
+        self._rests_until = self.monotonic() + wait.total_seconds()
+        await self._write(lambda _connection: None, failed_at=self.engine.now(), error=why[:LONGEST_ERROR])
+
+    async def _read(
+        self, now: int, *, most: int, but: Collection[int]
+    ) -> tuple[Sequence[Due], Sequence[Any], int | None]:
+        """What is due, what is sent of each (None: nothing; an error: it could not be told), and when the next one
+        comes that is not due."""
+
+        def read(connection: ReadConnection) -> tuple[Sequence[Due], int | None]:
+            return read_due(connection, self.target.name, now=now, most=most, but=but)
+
+        def read_all(connection: ReadConnection) -> tuple[Sequence[Due], Sequence[Any], int | None]:
+            due, later = read(connection)
+            return due, self.target.prepare(connection, [each.event for each in due]), later
+
+        try:
+            return await self.engine.database.read(read_all)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001  told below, of the event that is to blame
+            due, later = await self.engine.database.read(read)
+            return due, [await self._prepare(each) for each in due], later
+
+    async def _prepare(self, due: Due) -> Any:
+        """Of one, on a connection that no other has spoilt."""
+        try:
+            [one] = await self.engine.database.read(lambda connection: self.target.prepare(connection, [due.event]))
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  of a shop's code: this one is tried again, the others go on
+            return self._fault(error, due)
+        return one
+
+    async def _try(self, some: Sequence[tuple[Due, Any]]) -> None:
+        began = self.monotonic()
+        came: Sequence[TaskFailed | None]
+        try:
+            async with asyncio.timeout(self.deadline):
+                came = await self.target.send([one for _, one in some])
+        except TimeoutError:
+            came = [UpstreamFailed(f"no answer within {self.deadline:g} s")] * len(some)
         except TaskFailed as error:
+            came = [error] * len(some)
+        except Exception as error:  # noqa: BLE001  of a target's code: these are tried again, the others go on
+            came = [self._fault(error, some[0][0])] * len(some)
+        if arrived := came.count(None):
+            self._absences = 0
+            self.observe(self.target.name, arrived, self.monotonic() - began)
+        for (due, _), problem in zip(some, came, strict=True):
+            self._land(due, problem)
+
+    def _fault(self, error: Exception, due: Due) -> TaskFailed:
+        if isinstance(error, TaskFailed):
+            return error
+        log.error("a target's code failed", target=self.target.name, seq=due.event.seq, exc_info=error)
+        return TaskFailed(f"{type(error).__name__} in the code of the target")
+
+    def _land(self, due: Due, error: TaskFailed | None) -> None:
+        seq, operation_id = due.event.seq, due.event.operation_id
+        outcome: Outcome | None = None
+        if isinstance(error, TargetAway):
+            self._lost = str(error)
+        elif error is None:
+            outcome = Outcome(seq, operation_id)
+        else:
             outcome = self._failed(due, str(error), is_final=error.final, retry_after=error.retry_after)
-        except Exception as error:  # of a target's code: this one is tried again, the others go on
-            log.exception("a target's code failed", target=self.target.name, seq=seq)
-            outcome = self._failed(due, f"{type(error).__name__} in the code of the target")
-        self._landed.put_nowait(outcome)
+        self._landed.put_nowait((operation_id, outcome))
         self._due.set()
 
     def _failed(self, due: Due, why: str, *, is_final: bool = False, retry_after: timedelta | None = None) -> Outcome:

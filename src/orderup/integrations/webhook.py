@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -19,8 +19,8 @@ import httpx2
 import msgspec
 
 from orderup.errors import UpstreamFailed, UpstreamRefused
-from orderup.model.event import Event
-from orderup.model.ids import show_id
+from orderup.model.delivery import message_id
+from orderup.model.event import Audience, Event
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 10.0
 MOST_IN_FLIGHT = 16
@@ -32,7 +32,7 @@ class Webhook:
     """secret: `whsec_` and the key in base64. show: the shape of an event."""
 
     name = "webhook"
-    most_in_flight = MOST_IN_FLIGHT
+    most_in_flight, most_together = MOST_IN_FLIGHT, 1
 
     def __init__(self, url: str, secret: str, *, show: Callable[[Event], Mapping[str, Any]]) -> None:
         self.url, self.show = url, show
@@ -54,6 +54,23 @@ class Webhook:
     ) -> None:
         await self.client.aclose()
 
+    def wants(self, event: Event) -> bool:
+        """All that staff may see."""
+        return event.audience <= Audience.STAFF
+
+    async def reach(self) -> None:
+        """A request connects by itself, and may fail without the next one failing."""
+
+    def prepare(self, _connection: Any, events: Sequence[Event]) -> Sequence[Event]:
+        """An event holds all that is sent of it."""
+        return events
+
+    async def send(self, events: Sequence[Event]) -> Sequence[None]:
+        """One, as `deliver` does it."""
+        [event] = events
+        await self.deliver(event)
+        return [None]
+
     async def deliver(self, event: Event) -> None:
         """Raises UpstreamFailed, UpstreamRefused."""
         body = msgspec.json.encode(self.show(event))
@@ -67,11 +84,6 @@ class Webhook:
             raise UpstreamFailed(f"no answer within {ANSWER_SECONDS:g} s") from error
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise UpstreamFailed(f"cannot be reached ({type(error).__name__})") from error
-
-
-def message_id(event: Event) -> str:
-    """Of an event, however often it comes."""
-    return f"evt_{show_id(event.operation_id)}_{event.n}"
 
 
 def signed_headers(key: bytes, *, id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -101,6 +101,18 @@ class EngineMetrics(Collector):
         self.loop_lag_seconds = histogram(
             "orderup_event_loop_lag_seconds", "Seconds by which the event loop was late, looked at four times a second."
         )
+        self.delivery_seconds = Histogram(
+            "orderup_delivery_seconds",
+            "Seconds from sending an event to its arrival, by target.",
+            ("target",),
+            buckets=LATENCY_BUCKETS,
+            registry=metrics.registry,
+        )
+        self.deliveries_returned = counter(
+            "orderup_deliveries_returned_total",
+            "Messages that a broker took and had no queue for, by target.",
+            "target",
+        )
         self.database_up = Gauge(
             "orderup_database_up", "1: the database answered when last asked. 0: it did not.", registry=metrics.registry
         )
@@ -123,6 +135,15 @@ class EngineMetrics(Collector):
             elif type in _TASK_ENDS:
                 self.tasks_finished.labels(shop, _TASK_ENDS[type]).inc(count)
         self.feed_lag_seconds.observe(max(0.0, (self.engine.now() - events[0].at) / 1e6))
+
+    def note_arrivals(self, target: str, count: int, seconds: float) -> None:
+        """So many events arrived after so long."""
+        observe = self.delivery_seconds.labels(target).observe
+        for _ in range(count):
+            observe(seconds)
+
+    def note_returned(self, target: str) -> None:
+        self.deliveries_returned.labels(target).inc()
 
     # how things stand
 
@@ -255,6 +276,12 @@ def _target_gauges(live: Live | None) -> Iterator[Metric]:
         "Seconds that the oldest pending event of a target has been waiting to arrive; 0 if none is.",
         ("target",),
         {(each.name,): 0.0 if each.oldest_at is None else max(0.0, (now - each.oldest_at) / 1e6) for each in targets},
+    )
+    yield _gauge(
+        "orderup_target_failing",
+        "1: the last try to reach a target or to send it an event failed.",
+        ("target",),
+        {(each.name,): float(each.is_failing) for each in targets},
     )
 
 

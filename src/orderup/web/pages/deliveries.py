@@ -65,6 +65,7 @@ async def show_deliveries(
         "deliveries.html",
         cards=[_card(each) for each in targets],
         sees_targets=caller.shop is None,
+        unpublished=_unpublished(request),
         rows=[_row(each) for each in found],
         states=[each.value for each in DeliveryState],
         target=target or "",
@@ -72,6 +73,13 @@ async def show_deliveries(
         operation=operation or "",
         cursor=more,
     )
+
+
+def _unpublished(request: Request) -> list[str]:
+    """Titles of shops whose messages stay here for want of a broker."""
+    if request.app.state.settings.rabbitmq_url is not None:
+        return []
+    return [shop.title for shop in site_of(request).shops if shop.publications]
 
 
 def _card(target: TargetState) -> Card:
@@ -86,7 +94,7 @@ def state_of(target: TargetState) -> str:
     """How it goes with a target, in a word or two."""
     if not target.is_held:
         return "nobody sends"
-    if target.failed_at is not None and target.failed_at >= (target.delivered_at or 0):
+    if target.is_failing:
         return "failing"
     return "working" if target.delivered_at is not None else "nothing sent yet"
 
