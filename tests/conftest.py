@@ -3,6 +3,7 @@
 import gc
 import io
 import logging
+import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -65,3 +66,11 @@ def prepared_postgres(postgres_url: str, postgres_template: str) -> Iterator[str
     than to make them, all in all."""
     with postgres.new_database(postgres_url, template=postgres_template) as url:
         yield url
+
+
+@pytest.fixture
+def seed() -> int:
+    """Of everything random in a test. ORDERUP_TEST_SEED repeats one."""
+    seed = int(os.environ.get("ORDERUP_TEST_SEED") or int.from_bytes(os.urandom(4)))
+    print(f"ORDERUP_TEST_SEED={seed}")
+    return seed

@@ -1,6 +1,5 @@
 """What a journey may ask for: a seed, a database, servers, workers, and the checker at its end."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,14 +12,6 @@ from tests.journeys.windows import Windows, open_browser, open_windows
 from tests.serving import sqlite_url
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres_url"))]
-
-
-@pytest.fixture
-def seed() -> int:
-    """Of everything random in a journey. ORDERUP_TEST_SEED repeats one."""
-    seed = int(os.environ.get("ORDERUP_TEST_SEED") or int.from_bytes(os.urandom(4)))
-    print(f"ORDERUP_TEST_SEED={seed}")
-    return seed
 
 
 @pytest.fixture(params=DATABASES)

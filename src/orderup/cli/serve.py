@@ -19,6 +19,7 @@ from orderup.cli.app import command
 from orderup.cli.assembly import House, open_house
 from orderup.cli.process import raise_open_files_limit, tune_the_interpreter
 from orderup.cli.shops import load_shops
+from orderup.cli.stand_ins import standing_in
 from orderup.cli.welcome import is_watched, welcome
 from orderup.errors import Misconfigured
 from orderup.settings import LogFormat, Settings
@@ -56,6 +57,10 @@ def serve(
     back_host: Annotated[str, typer.Option(help=HOST)] = "127.0.0.1",
     executor: Annotated[ExecutorName, typer.Option(help="Who runs handlers.")] = ExecutorName.LOCAL,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running tasks get to finish at the end.")] = 10,
+    sandbox_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the sandbox, if a shop needs it; or the next free one.")
+    ] = 8002,
+    sandbox: Annotated[bool, typer.Option(help="Whether it may stand in for third parties that are not set.")] = True,  # noqa: FBT002  a switch of the command line
 ) -> None:
     """Serve shops: customers at the front, staff and workers at the back."""
     settings = Settings.from_environment(os.environ)
@@ -76,6 +81,7 @@ def serve(
         executor=executor,
         grace=timedelta(seconds=grace),
         at_root=bool(shops),
+        sandbox_port=sandbox_port if sandbox else None,
         greet=_greet if settings.log_format is LogFormat.PEOPLE and is_watched() else None,
     )
     uvloop.run(_serve(house, names=", ".join(shop.name for shop in found)))
@@ -137,20 +143,24 @@ async def serving(
     executor: ExecutorName = ExecutorName.LOCAL,
     grace: timedelta = timedelta(seconds=10),
     at_root: bool | None = None,
+    sandbox_port: int | None = None,
     greet: Callable[[House, str, str], None] | None = None,
 ) -> AsyncIterator[tuple[str, str]]:
     """Front and back, at work; their addresses. `sockets`: listening ones for the two. `greet` is told, with their
-    addresses, when they begin. The rest: see `open_house`."""
+    addresses, when they begin. `sandbox_port`: see `standing_in`. The rest: see `open_house`."""
     front_url, back_url = (address_of(listener) for listener in sockets)
-    async with open_house(
-        settings,
-        shops,
-        front_url=front_url,
-        back_url=back_url,
-        executor=executor,
-        grace=grace,
-        at_root=at_root,
-    ) as house:
+    async with (
+        standing_in(settings, shops, port=sandbox_port) as complete,
+        open_house(
+            complete,
+            shops,
+            front_url=front_url,
+            back_url=back_url,
+            executor=executor,
+            grace=grace,
+            at_root=at_root,
+        ) as house,
+    ):
         servers = [_server(app, settings) for app in (house.front, house.back)]
         async with asyncio.TaskGroup() as group:
             for server, listener in zip(servers, sockets, strict=True):

@@ -20,12 +20,12 @@ from orderup.db.database import WriteConnection
 from orderup.engine.ends import Ends
 from orderup.errors import Invalid, NotFound
 from orderup.model.ids import show_id
-from orderup.model.operation import Operation
+from orderup.model.operation import Operation, OperationStatus
 from orderup.model.times import show_time
-from orderup.shops.mealbox.plan import SAVE, plan_order, shop
+from orderup.shops.mealbox.plan import NOUNS, SAVE, plan_order, shop
 from orderup.shops.mealbox.preference import Preference, read_preference
 from orderup.shops.mealbox.status import STATUS_WORDS, OrderStatus, statuses_of
-from orderup.shops.mealbox.tables import accept_order, add_order, list_orders, read_order
+from orderup.shops.mealbox.tables import accept_order, add_order, free_key, list_orders, read_order
 from orderup.web import (
     AsAnyone,
     AsCustomer,
@@ -40,6 +40,7 @@ from orderup.web import (
     place,
     takes_key,
 )
+from orderup.web.idempotency import idempotency_key
 from orderup.web.orders import load, settings_of
 from orderup.web.paging import CursorFilter, Limit, read_cursor, show_cursor
 from orderup.web.routes import takes_its_time
@@ -52,13 +53,17 @@ CODE = r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$"
 front = Router(tags=["mealbox"])
 
 
-class OrderBody(RequestModel):
-    """user_id, product_code: as the services know them."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+class Asked(BaseModel):
+    """What every order says. user_id, product_code: as the services know them."""
 
     user_id: Annotated[str, Field(min_length=1, max_length=100, pattern=CODE)]
     product_code: Annotated[str, Field(min_length=1, max_length=100, pattern=CODE)]
+
+
+class OrderBody(Asked, RequestModel):
+    """user_id, product_code: as the services know them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
 
 class Links(BaseModel):
@@ -136,6 +141,10 @@ async def order_box(
     if placed.is_replay:
         await _wait_again(ends, placed, seconds=seconds)
     await _settle(request, placed)
+    if unknown := unknown_in(placed.operation):
+        if taken := idempotency_key(request, caller, body.model_dump(), now=engine.now(), key=key):
+            await engine.database.write(lambda connection: free_key(connection, placed.operation.id, taken))
+        raise Invalid(f"There is no such {NOUNS[unknown]}. Nothing was ordered.", field=f"body.{unknown}")
     return placed
 
 
@@ -157,24 +166,22 @@ async def _wait_again(ends: Ends, placed: PlacedOrder, *, seconds: float) -> Non
 
 
 async def _settle(request: Request, placed: PlacedOrder) -> None:
-    """How the order stands now; one that goes on is an order from here on. Raises Invalid if it is none."""
+    """How the order stands now. One that is not complete is an order from here on, also if it has failed: staff may
+    have it tried again."""
     engine, id = engine_of(request), placed.operation.id
     placed.operation = await load(engine, id)
-    if not placed.operation.status.is_final:
-        if await engine.database.write(lambda connection: accept_order(connection, id)):
-            return
+    if placed.operation.status is OperationStatus.COMPLETED:
+        return
+    if not await engine.database.write(lambda connection: accept_order(connection, id)):
         placed.operation = await load(engine, id)
-    if unknown := unknown_in(placed.operation):
-        what = {"user_id": "user", "product_code": "product"}[unknown]
-        raise Invalid(f"There is no such {what}. Nothing was ordered.", field=f"body.{unknown}")
 
 
 def unknown_in(operation: Operation) -> str | None:
     """The field of the order for which there was nothing."""
     for task in operation.tasks:
-        if task.name == SAVE and task.result:
-            found: dict[str, list[str]] = msgspec.json.decode(task.result)
-            return found["unknown"][0]
+        found = msgspec.json.decode(task.result) if task.name == SAVE and task.result else None
+        if found is not None:
+            return str(found["unknown"][0])
     return None
 
 

@@ -6,7 +6,7 @@ from orderup import Context, TaskFailed, Wait
 from orderup.db.database import WriteConnection
 from orderup.integrations.upstream import Resting
 from orderup.model.ids import read_id
-from orderup.shops.mealbox.plan import FETCH_PRODUCT, FETCH_USER, shop
+from orderup.shops.mealbox.plan import FETCH_PRODUCT, FETCH_USER, NOUNS, shop
 from orderup.shops.mealbox.tables import complete_order, drop_order, is_accepted
 from orderup.shops.mealbox.upstreams import Upstreams
 
@@ -36,7 +36,7 @@ def save_order(connection: WriteConnection, context: Context) -> Any:
     """Without such a user or product an order that its customer was told of has failed; another one never was."""
     operation_id = read_id(context.operation_id)
     user, product = context.inputs[FETCH_USER], context.inputs[FETCH_PRODUCT]
-    unknown = [name for name, found in (("user_id", user), ("product_code", product)) if found is None]
+    unknown = [field for field, found in zip(NOUNS, (user, product), strict=True) if found is None]
     if not unknown:
         complete_order(
             connection,
@@ -47,6 +47,7 @@ def save_order(connection: WriteConnection, context: Context) -> Any:
         )
         return None
     if is_accepted(connection, operation_id):
-        raise TaskFailed(f"There is no such {' and no such '.join(unknown)}", final=True)
+        nouns = " and no such ".join(NOUNS[field] for field in unknown)
+        raise TaskFailed(f"There is no such {nouns}", final=True)
     drop_order(connection, operation_id)
     return {"unknown": unknown}

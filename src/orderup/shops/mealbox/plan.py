@@ -11,6 +11,8 @@ from orderup.settings import Settings
 
 shop = Shop("mealbox", title="Meal boxes", about="Boxes for a week of dinners, ordered by code.")
 FETCH_USER, FETCH_PRODUCT, SAVE = "fetch_user", "fetch_product", "save_order"
+# What each field of an order names.
+NOUNS = {"user_id": "user", "product_code": "product"}
 # Between two tries: at most some twenty seconds over five attempts.
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(seconds=8)
 

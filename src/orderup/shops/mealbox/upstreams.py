@@ -15,6 +15,8 @@ from orderup.integrations.upstream import Upstream, UpstreamMetrics
 from orderup.settings import Settings
 
 NAMES = (("firstName", "lastName"), ("first_name", "last_name"))
+# Nobody is called so, and in an address they lead elsewhere.
+DOTS = {".", ".."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,12 @@ class Upstreams:
 
     async def find_user(self, user_id: str) -> str | None:
         """First and last name; None: there is none. Raises as `Upstream.get` does."""
-        found = await self.users.get(f"/users/{quote(user_id, safe='')}", about=user_id)
+        found = await _find(self.users, "users", user_id)
         return None if found is None else _fullname(found)
 
     async def find_product(self, code: str) -> Product | None:
         """None: there is none. Raises as `Upstream.get` does."""
-        found = await self.products.get(f"/products/{quote(code, safe='')}", about=code)
+        found = await _find(self.products, "products", code)
         return None if found is None else _product(found)
 
 
@@ -50,6 +52,10 @@ async def open_upstreams(settings: Settings, registry: CollectorRegistry) -> Asy
     )
     async with users, products:
         yield Upstreams(users, products)
+
+
+async def _find(upstream: Upstream, collection: str, id: str) -> Mapping[str, Any] | None:
+    return None if id in DOTS else await upstream.get(f"/{collection}/{quote(id, safe='')}", about=id)
 
 
 def _fullname(user: Mapping[str, Any]) -> str:

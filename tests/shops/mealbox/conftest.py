@@ -1,0 +1,109 @@
+"""The meal-box shop at work beside its two services, on either database."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from orderup.cli.assembly import House
+from orderup.cli.serve import listen, serving
+from orderup.sandbox.server import Sandbox, serve_sandbox
+from orderup.settings import Settings
+from orderup.shops.mealbox import shop
+from tests.services.postgres import new_database
+from tests.serving import sqlite_url
+
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres_url"))]
+SCALE = 20.0
+PATIENCE_SECONDS = 30.0
+GOOD = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
+
+
+@dataclass
+class Kiosk:
+    """A meal-box shop that serves, and the services that it asks, whose delays are twenty times shorter."""
+
+    front: str
+    back: str
+    house: House
+    sandbox: Sandbox
+    client: httpx2.AsyncClient
+
+    async def order(self, prefer: str | None = None, key: str | None = None, **wishes: Any) -> httpx2.Response:
+        headers = {name: value for name, value in (("Prefer", prefer), ("Idempotency-Key", key)) if value is not None}
+        return await self.client.post(f"{self.front}/orders", json={**GOOD, **wishes}, headers=headers)
+
+    async def read(self, id: str) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.client.get(f"{self.front}/orders/{id}")).json()
+        return found
+
+    async def follow(self, id: str, *, until: str) -> list[dict[str, Any]]:
+        """The events of an order, up to one of this type."""
+        events: list[dict[str, Any]] = []
+        async with self.client.stream("GET", f"{self.front}/orders/{id}/events") as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith("data:"):
+                    events.append(httpx2.Response(200, content=line.removeprefix("data:")).json())
+                    if events[-1]["type"] == until:
+                        return events
+        raise AssertionError(f"it ended before {until}: {events}")
+
+    async def behave(self, collection: str, id: str, **behaviour: Any) -> None:
+        address = f"{self.sandbox.base_url}/mealbox/{collection}/{id}/behaviour"
+        answer = await self.client.put(address, json=behaviour)
+        assert answer.status_code < 300, answer.text
+
+
+@asynccontextmanager
+async def open_kiosk(url: str, **settings: Any) -> AsyncIterator[Kiosk]:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(serve_sandbox(scale=SCALE))
+        services = f"{sandbox.base_url}/mealbox"
+        told = {"database_url": url, "user_service_url": services, "product_service_url": services, **settings}
+        sockets = (listen("127.0.0.1", 0, option="--front-port"), listen("127.0.0.1", 0, option="--back-port"))
+        houses: list[House] = []
+        front, back = await stack.enter_async_context(
+            serving(
+                Settings.model_validate(told),
+                [shop],
+                sockets,
+                grace=timedelta(0),
+                at_root=True,
+                greet=lambda house, _front, _back: houses.append(house),
+            )
+        )
+        client = await stack.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE_SECONDS))
+        yield Kiosk(
+            front.replace("localhost", "127.0.0.1"),
+            back.replace("localhost", "127.0.0.1"),
+            houses[0],
+            sandbox,
+            client,
+        )
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    is_file = request.param == "sqlite"
+    made = nullcontext(sqlite_url(tmp_path)) if is_file else new_database(request.getfixturevalue("postgres_url"))
+    with made as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def kiosk(database_url: str) -> AsyncIterator[Kiosk]:
+    async with open_kiosk(database_url) as kiosk:
+        yield kiosk
+
+
+@pytest_asyncio.fixture
+async def one_kiosk(tmp_path: Path) -> AsyncIterator[Kiosk]:
+    """For tests to which one database is as good as another."""
+    async with open_kiosk(sqlite_url(tmp_path)) as kiosk:
+        yield kiosk
