@@ -71,6 +71,10 @@ class TargetState(msgspec.Struct, frozen=True):
         return self.failed_at is not None and self.failed_at >= (self.delivered_at or 0)
 
 
+# Said of `ended_at` where rows are looked up by other columns: of `state` PostgreSQL would take it as leave to read all
+# that is pending from the index of open ones, each time, as long as it does not know how much that is.
+_IS_PENDING = deliveries.c.ended_at.is_(None)
+
 # Who holds a target
 
 
@@ -125,11 +129,11 @@ def settle(connection: WriteConnection, target: str, outcomes: Sequence[Outcome]
         those = and_(deliveries.c.target == target, deliveries.c.seq.in_(arrived[first : first + MOST_IDS]))
         connection.execute(
             update(deliveries)
-            .where(those, deliveries.c.state == PENDING)
+            .where(those, _IS_PENDING)
             .values(state=DELIVERED, tries=deliveries.c.tries + 1, next_try_at=None, ended_at=now, error=None)
         )
     for each in (each for each in outcomes if each.error is not None):
-        here = and_(deliveries.c.target == target, deliveries.c.seq == each.seq, deliveries.c.state == PENDING)
+        here = and_(deliveries.c.target == target, deliveries.c.seq == each.seq, _IS_PENDING)
         connection.execute(
             update(deliveries)
             .where(here)
@@ -154,7 +158,7 @@ def _let_first_go(connection: WriteConnection, target: str, operation_ids: Itera
             earlier.c.operation_id == deliveries.c.operation_id,
             earlier.c.seq < deliveries.c.seq,
             earlier.c.target == target,
-            earlier.c.state == PENDING,
+            earlier.c.ended_at.is_(None),
         )
         .exists()
     )
@@ -163,7 +167,7 @@ def _let_first_go(connection: WriteConnection, target: str, operation_ids: Itera
         waiting = and_(
             deliveries.c.operation_id.in_(ids[first : first + MOST_IDS]),
             deliveries.c.target == target,
-            deliveries.c.state == PENDING,
+            _IS_PENDING,
             deliveries.c.next_try_at.is_(None),
         )
         connection.execute(update(deliveries).where(waiting, ~has_earlier).values(next_try_at=now))
