@@ -1,6 +1,7 @@
 """`make run`: start every shop on SQLite and simulated pizza workers beside it, say how to order, stop both on Ctrl-C.
 
-`orderup serve` never simulates, so the workers are a process of their own, as they would be on other machines.
+`orderup serve` never simulates, so the workers are a process of their own, as they would be on other machines. Third
+parties that are not set it has the sandbox stand in for, at port 8002 or the next free one, and says so.
 """
 
 import argparse
@@ -31,6 +32,8 @@ orderup is running, every shop on SQLite in ./var. Ctrl-C stops it.
   3. Watch it being made, by simulated workers, on the page that your order opened.
 
   A coffee: order it at     http://localhost:{front}/coffee/ and brew it at http://localhost:{back}/station/coffee/brew
+  A meal box: order it at   http://localhost:{front}/mealbox/ for 7c11e1ce2741: classic-box, \
+family-box (takes a minute), veggie-box (fails)
 
   What goes on in the shops: http://localhost:{back}
   The API: http://localhost:{front}/docs/ and http://localhost:{back}/docs/

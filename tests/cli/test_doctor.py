@@ -1,3 +1,4 @@
+import asyncio
 import re
 import socket
 import sqlite3
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orderup.sandbox import serve_sandbox
 from orderup.settings import Settings, variable_of
 from tests.cli.running import SECRET_KEY, run
 from tests.services.ports import free_port
@@ -107,7 +109,7 @@ def test_it_says_which_tables_there_are(request: pytest.FixtureRequest, tmp_path
     run("migrate", DATABASE_URL=url)
     code, findings = examine(tmp_path, DATABASE_URL=url)
     assert code == 0
-    for name in ("orderup", "pizza"):
+    for name in ("orderup", "pizza", "mealbox"):
         assert re.search(rf"tables of {name}: version \S+$", only(findings, f"tables of {name}")[1])
     assert re.search(
         r"^(SQLite|PostgreSQL) [\d.]+, \S+, [\d.]+ \w+; it can be written$", findings_of_database(findings)
@@ -238,6 +240,23 @@ def test_a_web_server_that_does_not_answer_is_noted(tmp_path: Path) -> None:
     code, findings = examine(tmp_path, PUBLIC_URL="http://127.0.0.1:1")
     assert code == 0
     assert only(findings, "PUBLIC_URL http://127.0.0.1:1 does not answer now")[0] == "note"
+
+
+def test_of_a_third_party_that_is_not_set_it_says_that_the_sandbox_stands_in(tmp_path: Path) -> None:
+    code, findings = examine(tmp_path)
+    assert code == 0
+    for name in ("PRODUCT_SERVICE_URL", "USER_SERVICE_URL"):
+        assert ("note", f"{name} is not set: orderup serve lets the sandbox stand in") in findings
+
+
+async def test_of_a_third_party_that_is_set_it_says_whether_it_answers(tmp_path: Path) -> None:
+    async with serve_sandbox() as sandbox:
+        url = f"{sandbox.base_url}/mealbox"
+        services = {"USER_SERVICE_URL": url, "PRODUCT_SERVICE_URL": "http://127.0.0.1:1"}
+        code, findings = await asyncio.to_thread(examine, tmp_path, **services)
+    assert code == 0
+    assert ("ok", f"USER_SERVICE_URL {url} answers") in findings
+    assert only(findings, "PRODUCT_SERVICE_URL http://127.0.0.1:1 does not answer now")[0] == "note"
 
 
 def test_a_shop_that_cannot_be_loaded_is_wrong_and_the_rest_is_told_all_the_same(tmp_path: Path) -> None:

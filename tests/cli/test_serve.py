@@ -107,12 +107,14 @@ def request_of(command: str) -> dict[str, Any]:
 
 
 def test_it_says_how_to_place_a_first_order_and_that_works(tmp_path: Path) -> None:
-    with at_terminal(tmp_path) as terminal:
+    with at_terminal(tmp_path, MEALBOX_WAIT_SECONDS="20") as terminal:
         shown = terminal.until("Ctrl-C stops it")
-        order, approve = re.findall(r"^ +(curl .+)$", shown, re.MULTILINE)
-        placed = httpx2.request(**request_of(order))
-        assert placed.status_code == 202, placed.text
-        approved = httpx2.request(**request_of(approve.replace("/ID/", f"/{placed.json()['id']}/")))
+        *orders, approve = re.findall(r"^ +(curl .+)$", shown, re.MULTILINE)
+        box, pizza = [
+            httpx2.request(**request_of(order), timeout=DEADLINE).raise_for_status().json() for order in orders
+        ]
+        assert (box["status"], pizza["status"]) == ("completed", "waiting_for_approval")
+        approved = httpx2.request(**request_of(approve.replace("/ID/", f"/{pizza['id']}/")))
         assert (approved.status_code, approved.json()["status"]) == (200, "approved")
         docs = re.findall(r"http://\S+/docs/", shown)
         assert [httpx2.get(url).status_code for url in docs] == [200, 200]
@@ -240,5 +242,5 @@ def test_beyond_this_machine_it_does_not_listen_without_a_secret_key(tmp_path: P
 
 def test_a_database_that_is_away_at_the_start_is_told_in_one_sentence() -> None:
     ports = ("--front-port", 0, "--back-port", 0)
-    refusal = refusal_of(*ports, DATABASE_URL="postgresql://postgres@127.0.0.1:1/x")
+    refusal = refusal_of("pizza", *ports, DATABASE_URL="postgresql://postgres@127.0.0.1:1/x")
     assert_says(refusal, "The database does not answer")

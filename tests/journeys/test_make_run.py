@@ -1,6 +1,7 @@
-"""The first thing a newcomer does: `make run`, and a pizza."""
+"""The first thing a newcomer does: `make run`, and a pizza, and a meal box."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
 
 
-def test_a_first_pizza_goes_through_at_once(free_port: Callable[[], int], tmp_path: Path) -> None:
+def test_a_first_pizza_and_a_first_meal_box_go_through_at_once(free_port: Callable[[], int], tmp_path: Path) -> None:
     front, back = free_port(), free_port()
     command: list[str | Path] = [sys.executable, ROOT / "scripts" / "run.py"]
     command += ["--front-port", str(front), "--back-port", str(back)]
@@ -41,6 +42,12 @@ def test_a_first_pizza_goes_through_at_once(free_port: Callable[[], int], tmp_pa
                     return bool(answer["status"] == "completed")
 
                 wait_until(is_completed, seconds=60, what="the pizza is delivered")
+                named = re.search(r"A meal box: .* for (\w+): ([\w-]+),", (tmp_path / "said").read_text())
+                assert named is not None
+                box = {"user_id": named[1], "product_code": named[2]}
+                waiting = {"Prefer": "wait=9"}
+                answer = client.post(f"http://localhost:{front}/mealbox/orders", json=box, headers=waiting)
+                assert answer.status_code == 201, answer.text
         finally:
             run.send_signal(signal.SIGINT)
         assert run.wait(40) == 0

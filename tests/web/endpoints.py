@@ -23,6 +23,7 @@ from orderup.model.delivery import show_delivery_id
 from orderup.model.event import Audience, Event
 from orderup.model.ids import read_id, show_id
 from orderup.model.plan import Plan, PlannedTask
+from orderup.sandbox import serve_sandbox
 from orderup.settings import Settings
 from orderup.shops.coffee.plan import COFFEE, QUEUE as BREWING
 from orderup.web.app import OrderupApp
@@ -35,6 +36,11 @@ METHODS = ("get", "put", "post", "patch", "delete")
 WEBSOCKET = "WEBSOCKET"
 OWNER, STRANGER = "ann", "bob"
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ann"}
+BOX = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
+# Of whom and of what the sandbox says nothing, for as long as anybody waits: nothing happens to such an order.
+SILENT_BOX = {"user_id": "silent", "product_code": "silent-box"}
+# The shops whose routes lie below their names.
+SHOPS = ("pizza", "coffee", "mealbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,14 @@ class World:
         """A pizza of OWNER's."""
         answer = await self.send("front", "POST", "/pizza/pizzas", token=token_of(Role.CUSTOMER, OWNER), body=PIZZA)
         assert answer.status_code == 202, answer.text
+        placed = answer.json()
+        return Ask({"id": placed["id"]}, key=placed["links"]["self"].partition("key=")[2])
+
+    async def box(self, wish: Mapping[str, str] = BOX, **headers: str) -> Ask:
+        """A meal box of OWNER's."""
+        token = token_of(Role.CUSTOMER, OWNER)
+        answer = await self.send("front", "POST", "/mealbox/orders", token=token, body=wish, headers=headers)
+        assert answer.is_success, answer.text
         placed = answer.json()
         return Ask({"id": placed["id"]}, key=placed["links"]["self"].partition("key=")[2])
 
@@ -346,6 +360,23 @@ async def coffee_by_form(world: World) -> Ask:
     return Ask(form={})
 
 
+async def new_box(_world: World) -> Ask:
+    return Ask(body=BOX)
+
+
+async def box(world: World) -> Ask:
+    return await world.box()
+
+
+async def pending_box(world: World) -> Ask:
+    """One that can be cancelled."""
+    return await world.box(SILENT_BOX, Prefer="respond-async")
+
+
+async def box_by_form(_world: World) -> Ask:
+    return Ask(form=BOX)
+
+
 RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/healthz"): nothing,
     ("GET", "/readyz"): nothing,
@@ -365,6 +396,18 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("POST", "/coffee/"): coffee_by_form,
     ("GET", "/coffee/track/{id}"): coffee_order,
     ("POST", "/coffee/cancel/{id}"): coffee_order,
+    ("POST", "/mealbox/orders"): new_box,
+    ("GET", "/mealbox/orders"): nothing,
+    ("GET", "/mealbox/orders/{id}"): box,
+    ("DELETE", "/mealbox/orders/{id}"): pending_box,
+    ("GET", "/mealbox/orders/{id}/events"): box,
+    (WEBSOCKET, "/mealbox/orders/{id}/live"): box,
+    ("GET", "/mealbox/"): nothing,
+    ("POST", "/mealbox/"): box_by_form,
+    ("GET", "/mealbox/track/{id}"): box,
+    ("POST", "/mealbox/cancel/{id}"): pending_box,
+    ("GET", "/mealbox/upstreams"): nothing,
+    ("GET", "/mealbox/services"): nothing,
     ("POST", "/pizza/pizzas"): new_order,
     ("GET", "/pizza/pizzas/{id}"): order,
     ("DELETE", "/pizza/pizzas/{id}"): order,
@@ -443,12 +486,27 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
 
 @asynccontextmanager
 async def open_world(folder: Path, **values: Any) -> AsyncIterator[World]:
-    settings = settings_for(folder, **values)
-    async with open_served_house(settings) as (house, ports):
-        world = World(house, ports)
+    async with open_services() as services, open_served_house(settings_for(folder, **services, **values)) as served:
+        world = World(*served)
         async with world.client:
             yield world
             await world.no_barista()
+
+
+@asynccontextmanager
+async def open_services() -> AsyncIterator[Mapping[str, Any]]:
+    """Settings for a meal-box shop whose services answer at once, but for the silent box. A complete order is waited
+    for."""
+    async with serve_sandbox(scale=100) as sandbox:
+        sandbox.mealbox.users.switch(SILENT_BOX["user_id"], firstName="Sy", lastName="Lent", body="hang")
+        sandbox.mealbox.products.switch(SILENT_BOX["product_code"], name="Silent Box", price=1, body="hang")
+        url = f"{sandbox.base_url}/{sandbox.mealbox.name}"
+        yield {
+            "user_service_url": url,
+            "product_service_url": url,
+            "mealbox_wait_seconds": 60,
+            "upstream_deadline_seconds": 3600,
+        }
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """Every endpoint of both apps fuzzed from its OpenAPI by schemathesis, with all its checks, by three roles.
 
-The server is a process of its own with some orders, RFAs and claimed tasks in it; where the description has room for
-any id, shop or token, schemathesis is told which there are, so that it comes further than to a 404. What it says when
+The server is a process of its own with some orders, RFAs and claimed tasks in it, and the sandbox beside it; where the
+description has room for any id, shop, token or product, schemathesis is told which there are, so that it comes further
+than to a 404. What it says when
 it finds something holds the request as a curl command and the seed of the run.
 """
 
@@ -16,9 +17,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from orderup.web.pages.route import FORM_TYPE
 from orderup.web.tokens import Role
 from tests.serving import ROOT, ServerProcess, sqlite_url
-from tests.web.endpoints import METHODS, PIZZA
+from tests.web.endpoints import BOX, METHODS, PIZZA
 from tests.web.house import SECRET, token_of
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -27,6 +29,8 @@ EXAMPLES = int(os.environ.get("ORDERUP_FUZZ_EXAMPLES", "20"))
 ROLES = (Role.STAFF, Role.WORKER, Role.CUSTOMER)
 TOOK_TOO_LONG_SECONDS = 100 + 10 * EXAMPLES
 ORDERS = 12
+# One that is complete, one that is asked for and one that is tried again.
+BOXES = ("classic-box", "family-box", "veggie-box")
 CONFIGURATION = """
 [checks]
 enabled = true
@@ -41,7 +45,7 @@ allow-x00 = false
 
 # Whoever shows the wrong key or token of an order is told that there is none, 404: not that there is one.
 [[operations]]
-include-path-regex = "^/pizza/(pizzas|track|cancel)/"
+include-path-regex = "^/(pizza/pizzas|mealbox/orders|(pizza|mealbox)/(track|cancel))/"
 checks.ignored_auth.enabled = false
 """
 
@@ -49,9 +53,19 @@ checks.ignored_auth.enabled = false
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("fuzz")
-    environment = {"SECRET_KEY": SECRET.get_secret_value(), "PYTHONPATH": str(ROOT)}
-    shops = ("pizza", "tests.web.house:shop")
-    with ServerProcess(*shops, folder=folder, database_url=sqlite_url(folder), environment=environment) as server:
+    environment = {
+        "SECRET_KEY": SECRET.get_secret_value(),
+        "PYTHONPATH": str(ROOT),
+        # that there is no such product is answered to whoever waits for it
+        "MEALBOX_WAIT_SECONDS": "15",
+    }
+    with ServerProcess(
+        *("pizza", "mealbox", "tests.web.house:shop"),
+        folder=folder,
+        database_url=sqlite_url(folder),
+        options=["--sandbox-port", "0"],
+        environment=environment,
+    ) as server:
         yield server.start()
 
 
@@ -60,7 +74,8 @@ class There:
 
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
-        self.orders = [self._order() for _ in range(ORDERS)]
+        self.orders = [self._order("/pizza/pizzas", PIZZA) for _ in range(ORDERS)]
+        self.boxes = [self._order("/mealbox/orders", {**BOX, "product_code": code}) for code in BOXES]
         for id in self.orders[: ORDERS // 2]:
             self._post("back", f"/api/rfas/{id}/approve", role=Role.STAFF, body={})
         ask = {"worker": "w1", "shop": "pizza", "tasks": ["make_dough"], "region": "eu-west-3", "max": 4}
@@ -68,13 +83,14 @@ class There:
         assert len(held) == 4
         self.held, self.tokens = [task["id"] for task in held], [task["token"] for task in held]
 
-    def _order(self) -> str:
-        id: str = self._post("front", "/pizza/pizzas", role=Role.CUSTOMER, body=PIZZA)["id"]
+    def _order(self, path: str, wish: Mapping[str, str]) -> str:
+        id: str = self._post("front", path, role=Role.CUSTOMER, body=wish)["id"]
         return id
 
     def _post(self, app: str, path: str, *, role: Role, body: Any) -> Any:
         url = f"{getattr(self.server, app)}{path}"
-        answer = httpx2.post(url, json=body, headers={"Authorization": f"Bearer {token_of(role)}"})
+        headers = {"Authorization": f"Bearer {token_of(role)}", "Prefer": "respond-async"}
+        answer = httpx2.post(url, json=body, headers=headers)
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -84,7 +100,7 @@ class There:
             return self.held
         if path.startswith("/api/tasks/"):
             return [f"{id}-{position}" for id in self.orders for position in range(4)]
-        return self.orders
+        return self.boxes if path.startswith("/mealbox/") else self.orders
 
     def told(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """The description, with what there is where it leaves room for anything."""
@@ -96,6 +112,9 @@ class There:
                     if parameter["in"] == "path":
                         parameter["schema"]["enum"] = names.get(parameter["name"]) or self.ids(path)
         bodies = told["components"]["schemas"]
+        for box in boxes_in(told):
+            for name, known in BOX.items():
+                box["properties"][name]["enum"] = [known]
         for body in bodies.values():
             if set(body.get("properties", {})) >= {"token"}:
                 body["properties"]["token"]["enum"] = self.tokens
@@ -103,6 +122,14 @@ class There:
             claim["properties"]["shop"]["enum"] = ["workshop"]
             claim["properties"]["tasks"]["items"] = {"enum": names["kind"]}
         return told
+
+
+def boxes_in(schema: Mapping[str, Any]) -> list[Any]:
+    """The bodies that order a meal box: as JSON, and as a form."""
+    if "/mealbox/" not in schema["paths"]:
+        return []  # the back
+    form = schema["paths"]["/mealbox/"]["post"]["requestBody"]["content"][FORM_TYPE]["schema"]
+    return [form, schema["components"]["schemas"]["OrderBody"]]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from orderup.shop import Shop
 from orderup.web import AsAnyone, Router, add_order_routes, place as place_for_caller
 from orderup.web.tokens import Role
 from tests.services.postgres import new_database
-from tests.web.endpoints import OWNER, PIZZA, RECIPES, STRANGER, WEBSOCKET, Ask, Endpoint, World, open_world
+from tests.web.endpoints import BOX, OWNER, PIZZA, RECIPES, STRANGER, WEBSOCKET, Ask, Endpoint, World, open_world
 from tests.web.house import DATABASES, client_of, open_test_house, settings_for, token_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,6 +25,8 @@ KEYED = [
     ("DELETE", "/pizza/pizzas/{id}"),
     ("POST", "/coffee/order/"),
     ("DELETE", "/coffee/orders/{id}"),
+    ("POST", "/mealbox/orders"),
+    ("DELETE", "/mealbox/orders/{id}"),
     ("POST", "/api/rfas/{id}/approve"),
     ("POST", "/api/rfas/{id}/decline"),
     ("POST", "/api/operations/{id}/cancel"),
@@ -41,6 +43,8 @@ KEYED = [
     ("POST", "/api/deliveries/{id}/redeliver"),
     ("POST", "/api/targets/{target}/redeliver"),
 ]
+# What places an order.
+PLACE = {("POST", "/pizza/pizzas"), ("POST", "/coffee/order/"), ("POST", "/mealbox/orders")}
 # Asked for nothing that could be wrong.
 NEVER_WRONG = {("POST", "/coffee/order/")}
 # Done again, it changes nothing, whoever asks.
@@ -55,6 +59,7 @@ OTHERS: dict[tuple[str, str], Mapping[str, str]] = {
 # Another body for each route that reads one.
 OTHER_BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/pizza/pizzas"): {**PIZZA, "tier": "premium"},
+    ("POST", "/mealbox/orders"): {**BOX, "product_code": "family-box"},
     ("POST", "/api/rfas/{id}/approve"): {"notes": "on the house"},
     ("POST", "/api/rfas/{id}/decline"): {"notes": "no flour"},
     ("POST", "/api/operations/{id}/cancel"): {"reason": "no flour"},
@@ -152,7 +157,7 @@ async def test_of_many_at_once_one_is_carried_out_and_all_get_its_answer(world: 
     assert {answer.status_code for answer in answers} == {endpoint.success}, [answer.text for answer in answers][:2]
     assert len({answer.json().get("id") for answer in answers}) == 1
     assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
-    assert len(await versions(world)) - before == (endpoint.path in {"/pizza/pizzas", "/coffee/order/"})
+    assert len(await versions(world)) - before == (row in PLACE)
 
 
 @pytest.mark.parametrize("row", [row for row in KEYED if row not in NEVER_WRONG], ids=" ".join)

@@ -80,7 +80,7 @@ def doctor(
     report.tell("Shops", load)
     report.tell("Database", lambda: _database(settings, shops))
     report.tell("Ports", lambda: (_port(port) for port in (front_port, back_port)))
-    report.tell("Other servers", lambda: _servers(settings))
+    report.tell("Other servers", lambda: _servers(settings, shops))
     report.tell("This machine", _machine)
     raise typer.Exit(report.end())
 
@@ -203,9 +203,12 @@ def _is_ours(port: int) -> bool:
         return False
 
 
-def _servers(settings: Settings) -> Findings:
-    """Those that are set; the others need not be there."""
+def _servers(settings: Settings, shops: "list[Shop]") -> Findings:
+    """Those that are set, and those that shops need; the others need not be there."""
     found = False
+    for name in sorted({name for shop in shops for name in shop.stand_ins}):
+        found = True
+        yield _third_party(variable_of(name), getattr(settings, name))
     for name in ("server_url", "public_url"):
         url = getattr(settings, name)
         if url is not None:
@@ -231,6 +234,19 @@ def _web_server(name: str, url: str) -> Finding:
         return Finding(Mark.NOTE, f"{name} {_shown(url)} does not answer now: {error}")
     mark = Mark.OK if status == 200 else Mark.NOTE
     return Finding(mark, f"{name} {_shown(url)} answers{'' if status == 200 else f' /healthz with {status}'}")
+
+
+def _third_party(name: str, url: str | None) -> Finding:
+    """Whatever it answers to a question about nothing, it is there."""
+    import httpx2
+
+    if url is None:
+        return Finding(Mark.NOTE, f"{name} is not set: orderup serve lets the sandbox stand in")
+    try:
+        httpx2.get(url, timeout=PATIENCE_SECONDS)
+    except httpx2.HTTPError as error:
+        return Finding(Mark.NOTE, f"{name} {_shown(url)} does not answer now: {error}")
+    return Finding(Mark.OK, f"{name} {_shown(url)} answers")
 
 
 def _broker(name: str, url: str) -> Finding:

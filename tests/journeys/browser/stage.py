@@ -1,5 +1,4 @@
-"""A pizzeria and a coffee bar with orders in every state, and the screens that show them: made once, looked at by many
-tests."""
+"""Every shop with orders in every state, and the screens that show them: made once, looked at by many tests."""
 
 import asyncio
 import os
@@ -16,12 +15,16 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 from orderup.web.pages.session import TOKEN_COOKIE
 from orderup.web.tokens import Role
 from tests.journeys.windows import DESK, PATIENCE_MS
+from tests.services.ports import free_port
 from tests.serving import ServerProcess, sqlite_url
 from tests.web.house import SECRET, token_of
 
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
 STEPS = ("make_dough", "add_toppings", "bake_pizza", "deliver_pizza")
 REGION = "eu-west-3"
+USER = "7c11e1ce2741"
+# Of meal boxes: one that the services know, one that fails for them, one about which they say nothing.
+GOOD_BOX, BAD_BOX, SILENT_BOX = "classic-box", "veggie-box", "silent-box"
 PATIENCE_SECONDS = 30.0
 
 
@@ -37,20 +40,23 @@ class Screen:
 
 
 class Stage:
-    """A server with SECRET_KEY and every shop, on SQLite; whoever acts has a token."""
+    """A server with SECRET_KEY and every shop, on SQLite, and the sandbox beside it; whoever acts has a token."""
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        # a coffee whose page nobody looks at stays in the line as long as a test needs it
-        stays = {"COFFEE_KEEP_SECONDS": "3600"}
-        self.environment = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **(environment or {})}
+        # a coffee whose page nobody looks at stays in the line, and a service is waited for, as long as a test needs it
+        stays = {"COFFEE_KEEP_SECONDS": "3600", "UPSTREAM_DEADLINE_SECONDS": "3600"}
+        fails = {"MEALBOX_ATTEMPTS": "1"}
+        self.environment = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **fails, **(environment or {})}
+        self.sandbox_port = free_port()
         self.server = self._server("server", self.environment)
         self.client = httpx2.Client(timeout=20)
         self.trackers: dict[str, str] = {}
 
     def _server(self, name: str, environment: Mapping[str, str]) -> ServerProcess:
         url = sqlite_url(self.folder)
-        return ServerProcess(folder=self.folder, database_url=url, environment=environment, name=name)
+        options = ["--sandbox-port", str(self.sandbox_port)]
+        return ServerProcess(folder=self.folder, database_url=url, options=options, environment=environment, name=name)
 
     def __enter__(self) -> Self:
         self.server.start()
@@ -92,6 +98,19 @@ class Stage:
 
     def finish_coffee(self, id: str) -> None:
         self.call(Role.WORKER, "POST", f"{self.server.back}/coffee/finish/?order_id={id}")
+
+    def box(self, code: str) -> str:
+        """The tracker of a new order of a meal box, placed by its page."""
+        form = {"user_id": USER, "product_code": code, "key": uuid4().hex}
+        answer = self.client.post(f"{self.server.front}/mealbox/", data=form)
+        assert answer.status_code == 303, answer.text
+        return str(answer.headers["location"])
+
+    def keep_silent_about(self, code: str) -> None:
+        """Whoever asks for this meal box gets no answer."""
+        behaviour = {"name": "Silent Box", "price": 9.99, "body": "hang"}
+        address = f"http://127.0.0.1:{self.sandbox_port}/mealbox/products/{code}/behaviour"
+        self.client.put(address, json=behaviour).raise_for_status()
 
     def approve(self, id: str, notes: str | None = None) -> str:
         self.staff(f"/api/rfas/{id}/approve", {"notes": notes})
@@ -182,6 +201,12 @@ async def order_nothing(page: Page) -> None:
     await page.get_by_role("button", name="Order").click()
 
 
+async def order_no_box(page: Page) -> None:
+    await page.get_by_label("Your customer number").fill(USER)
+    await page.get_by_label("Which box?").fill("no-such-box")
+    await page.get_by_role("button", name="Order").click()
+
+
 async def sign_in_wrongly(page: Page) -> None:
     await page.get_by_label("Your token").fill("nobody's")
     await page.get_by_role("button", name="Go on").click()
@@ -257,6 +282,14 @@ def furnish(stage: Stage) -> list[Screen]:
     coffees = {state: stage.coffee() for state in ("ready", "being brewed", "in line")}
     stage.finish_coffee(stage.start_coffee())
     stage.start_coffee()
+    stage.keep_silent_about(SILENT_BOX)
+    boxes = {
+        "completed": stage.box(GOOD_BOX),
+        "failed": stage.box(BAD_BOX),
+        "pending": stage.box(SILENT_BOX),
+        "cancelled": stage.box(SILENT_BOX),
+    }
+    stage.client.delete(boxes["cancelled"].replace("/track/", "/orders/")).raise_for_status()
     customers = [
         Screen("home", f"{front}/"),
         Screen("menu", f"{front}/pizza/"),
@@ -266,6 +299,9 @@ def furnish(stage: Stage) -> list[Screen]:
         *(Screen(f"tracker, {state}", stage.trackers[id]) for state, id in orders.items()),
         Screen("coffee bar", f"{front}/coffee/"),
         *(Screen(f"coffee, {state}", address) for state, address in coffees.items()),
+        Screen("meal box form", f"{front}/mealbox/"),
+        Screen("meal box form, with faults", f"{front}/mealbox/", act=order_no_box),
+        *(Screen(f"meal box, {state}", address) for state, address in boxes.items()),
     ]
     staff = [
         Screen("sign-in", f"{back}/sign-in"),
@@ -280,6 +316,7 @@ def furnish(stage: Stage) -> list[Screen]:
         Screen("bulk preview", f"{back}/operations?status=errored", Role.STAFF, act=press("Retry all")),
         *(Screen(f"operation, {state}", f"{back}/operations/{id}", Role.STAFF) for state, id in orders.items()),
         *(Screen(name, f"{back}/{name}", Role.STAFF) for name in ("queues", "workers", "schedules", "deliveries")),
+        Screen("meal box services", f"{back}/mealbox/services", Role.STAFF),
         Screen("stations", f"{back}/station", Role.STAFF),
         Screen("station", f"{back}/station/pizza/make_dough?region={REGION}", Role.WORKER),
         Screen("coffee station", f"{back}/station/coffee/brew", Role.WORKER),

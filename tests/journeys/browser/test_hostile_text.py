@@ -173,6 +173,30 @@ async def test_nothing_that_a_customer_writes_is_run(stage: Stage, browser: Brow
     assert customer.wrong == staff.wrong == []
 
 
+def order_box(stage: Stage, text: str) -> tuple[str, str]:
+    """The id of an order that names nothing that there is, and its tracker. What is invisible around a text is no part
+    of a code."""
+    wish, later = dict.fromkeys(("user_id", "product_code"), text.strip()), {"Prefer": "respond-async"}
+    answer = stage.client.post(f"{stage.server.front}/mealbox/orders", json=wish, headers=later)
+    placed = answer.raise_for_status().json()
+    return placed["id"], placed["links"]["self"].replace("/orders/", "/track/")
+
+
+@pytest.mark.timeout(400)
+async def test_nothing_in_the_code_of_a_meal_box_is_run(stage: Stage, browser: Browser) -> None:
+    front, back = stage.server.front, stage.server.back
+    orders = await in_turn(lambda payload: order_box(stage, payload), PAYLOADS)
+    customer = await window(stage, browser, None, f"{front}/mealbox/")
+    staff = await window(stage, browser, Role.STAFF, f"{back}/mealbox/services")
+    told = list(zip(orders, PAYLOADS, strict=True))
+    await customer.read([(tracker, None, text) for (_, tracker), text in told])
+    await staff.read([(f"{back}/operations/{id}", None, text) for (id, _), text in told])
+    for id, tracker in orders[::OPENED]:
+        await customer.open(tracker)
+        await staff.open(f"{back}/operations/{id}")
+    assert customer.wrong == staff.wrong == []
+
+
 def lead_hard_lives(stage: Stage, ids: Sequence[str]) -> None:
     """Errors, results, memos, notes and reasons, each text in its turn; by id."""
     texts = dict(zip(ids, PAYLOADS, strict=True))
@@ -275,8 +299,10 @@ async def test_nothing_in_a_form_that_was_filled_in_wrongly_is_run(stage: Stage,
     front, back = stage.server.front, stage.server.back
     customer = await window(stage, browser, None, f"{front}/")
     stranger = await window(stage, browser, None, f"{back}/sign-in")
-    fields = ("tier", "name", "customer", "delivery_address", "key")
+    fields: tuple[str, ...] = ("tier", "name", "customer", "delivery_address", "key")
     await customer.read([(f"{front}/pizza/", dict.fromkeys(fields, text), text) for text in PAYLOADS])
+    fields = ("user_id", "product_code", "key")
+    await customer.read([(f"{front}/mealbox/", dict.fromkeys(fields, text), text) for text in PAYLOADS])
     await stranger.read([(f"{back}/sign-in", {"token": text, "next": f"/{text}"}, None) for text in PAYLOADS])
     assert customer.wrong == stranger.wrong == []
 
