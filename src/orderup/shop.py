@@ -100,7 +100,8 @@ class Shop:
     `(settings, kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in
     each process that serves it. resources: `(settings, registry of metrics)`, an async context manager that gives what
     its handlers share in a process, such as clients of third parties. stand_ins: settings with the address of a third
-    party, and where in the sandbox is what stands in for it if that is not set.
+    party, and where in the sandbox is what stands in for it if that is not set. places: pages of its back that staff
+    is led to, as words and paths.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Shop:
     keeper: Callable[[Any, Any], Keeper] | None = None
     resources: Callable[[Any, Any], AbstractAsyncContextManager[Any]] | None = None
     stand_ins: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():

@@ -94,3 +94,9 @@ async def test_staff_reads_what_was_ordered_and_how_it_goes_with_the_services(on
         ("user service", "closed", None),
         ("product service", "closed", "answered 500"),
     ]
+
+
+async def test_staff_is_led_from_the_queues_to_the_services(one_kiosk: Kiosk) -> None:
+    page = (await one_kiosk.client.get(f"{one_kiosk.back}/queues")).text
+    [address] = re.findall(r'<a href="([^"]+)">Services that it needs</a>', page)
+    assert "user service" in await words_at(one_kiosk, f"{one_kiosk.back}{address}")

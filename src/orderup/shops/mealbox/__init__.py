@@ -14,5 +14,6 @@ shop.tables, shop.templates = metadata, TEMPLATES
 shop.prune, shop.forget, shop.facts = prune_orders, forget_orders, facts_of_orders
 shop.keeper, shop.resources = Counter, open_upstreams
 shop.stand_ins = {"user_service_url": "/mealbox", "product_service_url": "/mealbox"}
+shop.places = {"Services that it needs": "/services"}
 
 __all__ = ["shop"]

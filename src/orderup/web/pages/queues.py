@@ -78,7 +78,16 @@ async def show_queues(request: Request, caller: AsStaff) -> Response:
         for _, regions in groupby(found, key=lambda each: queue_of(each.state.name))
     ]
     shops = {shop: list(some) for shop, some in groupby(rows, key=lambda row: row.shop)}
-    return site_of(request).page(request, "queues.html", shops=shops)
+    return site_of(request).page(request, "queues.html", shops=shops, more=_more(request))
+
+
+def _more(request: Request) -> Mapping[str, Mapping[str, str]]:
+    """Where each shop leads staff to: words and addresses."""
+    prefixes = request.app.state.shop_prefixes
+    return {
+        shop.name: {words: f"{prefixes[shop.name]}{path}" for words, path in shop.places.items()}
+        for shop in site_of(request).shops
+    }
 
 
 def _row(regions: Sequence[Queue], kinds: Mapping[str, Mapping[str, Kind]], *, now: int) -> Row:
