@@ -172,10 +172,16 @@ class Shop:
         return register
 
     def publish(
-        self, exchange: str, *, routing_key: str, events: Collection[str], shape: Shape | None = None
+        self,
+        exchange: str,
+        *,
+        routing_key: str,
+        events: Collection[str],
+        shape: Shape | None = None,
+        body: Any = None,
     ) -> Publication:
         """Declare events that go to an exchange of RabbitMQ, see `Publication`. An event has one message at most."""
-        publication = Publication(exchange, routing_key, frozenset(events), shape)
+        publication = Publication(exchange, routing_key, frozenset(events), shape, body)
         for other in self.publications:
             for type in set(events) & set(other.events):
                 raise Misconfigured(f"Shop {self.name} publishes {type} to {other.exchange} already.")

@@ -382,6 +382,7 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/readyz"): nothing,
     ("GET", "/openapi.json"): nothing,
     ("GET", "/.well-known/orderup"): nothing,
+    ("GET", "/asyncapi.json"): nothing,
     ("GET", "/metrics"): nothing,
     ("GET", "/pizza/menu"): nothing,
     ("POST", "/coffee/order/"): coffee_to_be_served,

@@ -260,14 +260,13 @@ class RabbitMQ:
         return UpstreamFailed("no queue takes it") if self.needs_queue else None
 
 
-def _message(publication: Publication, event: Event, body: Mapping[str, Any]) -> Message:
+def _message(publication: Publication, event: Event, body: Any) -> Message:
     """Raises UpstreamRefused of one that is too large."""
     encoded = encode(body)
     if len(encoded) > LARGEST_BODY:
         raise UpstreamRefused(f"its message has {len(encoded)} bytes, more than the {LARGEST_BODY} that a broker takes")
     way = publication.exchange, publication.routing_key
-    content_type = "application/json" if publication.shape else "application/cloudevents+json"
-    return Message(message_id(event), *way, event.type, content_type, event.at // 1_000_000, encoded)
+    return Message(message_id(event), *way, event.type, publication.content_type, event.at // 1_000_000, encoded)
 
 
 def _frames(message: Message, channel: Channel) -> bytes:

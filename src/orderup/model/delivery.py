@@ -1,7 +1,7 @@
 """What goes out: each event of the log to each target, until it has arrived or is given up."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -75,7 +75,7 @@ class Target(Protocol):
 
 
 # `(connection, events)`: the body of each event's message, as JSON has it, in their order; None of one that has none.
-Shape = Callable[[Any, Sequence[Event]], Sequence[Mapping[str, Any] | None]]
+Shape = Callable[[Any, Sequence[Event]], Sequence[Any]]
 LONGEST_EXCHANGE, LONGEST_ROUTING_KEY = 127, 255
 
 
@@ -85,13 +85,18 @@ class Publication:
 
     shape: gives the messages' bodies, of many events at once, so that one statement reads what they need. It runs when
     they are sent, on a connection that reads; the same event may be asked for again. Without it messages are
-    CloudEvents 1.0, structured.
+    CloudEvents 1.0, structured. body: what the shape gives, a msgspec.Struct, for the description of the API.
     """
 
     exchange: str
     routing_key: str
     events: Collection[str]
     shape: Shape | None = None
+    body: type[msgspec.Struct] | None = None
+
+    @property
+    def content_type(self) -> str:
+        return "application/json" if self.shape else "application/cloudevents+json"
 
     def __post_init__(self) -> None:
         if not 0 < len(self.exchange.encode()) <= LONGEST_EXCHANGE or self.exchange.startswith("amq."):

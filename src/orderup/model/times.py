@@ -1,6 +1,7 @@
 """Points in time are microseconds since the epoch inside, ISO 8601 in UTC outside."""
 
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -15,6 +16,10 @@ def as_micros(moment: datetime | timedelta) -> int:
     return (moment - EPOCH if isinstance(moment, datetime) else moment) // MICROSECOND
 
 
+@overload
+def show_time(micros: int) -> str: ...
+@overload
+def show_time(micros: int | None) -> str | None: ...
 def show_time(micros: int | None) -> str | None:
     """Such as 2026-11-21T09:30:00.125Z; milliseconds are enough for a reader."""
     if micros is None:

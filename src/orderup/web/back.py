@@ -1,6 +1,6 @@
 """The app for staff and workers."""
 
-from orderup.web import deliveries, log, operations, overview, rfas, well_known, work, work_socket
+from orderup.web import asyncapi, deliveries, log, operations, overview, rfas, well_known, work, work_socket
 from orderup.web.pages import deliveries as deliveries_page, queues, schedules, sign_in, site, staff, station, workers
 from orderup.web.routes import Router
 
@@ -14,6 +14,7 @@ ROUTERS: tuple[Router, ...] = (
     deliveries.router,
     log.router,
     well_known.router,
+    asyncapi.router,
     site.router,
     sign_in.router,
     staff.router,
