@@ -20,7 +20,10 @@ class Patient:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.client = httpx2.AsyncClient(timeout=15, limits=httpx2.Limits(max_connections=100))
+        # whoever waits for one of the connections waits as long as that takes: giving up at the moment at which he is
+        # given one leaves it open for good
+        timeout = httpx2.Timeout(15, pool=None)
+        self.client = httpx2.AsyncClient(timeout=timeout, limits=httpx2.Limits(max_connections=100))
         self.statuses: Counter[int] = Counter()
         self.unanswered = 0
         self.without_retry_after = 0
