@@ -1,14 +1,13 @@
 """The meal-box shop at work beside its two services, on either database."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 import pytest_asyncio
 
 from orderup.cli.assembly import House
@@ -16,10 +15,8 @@ from orderup.cli.serve import listen, serving
 from orderup.sandbox.server import Sandbox, serve_sandbox
 from orderup.settings import Settings
 from orderup.shops.mealbox import shop
-from tests.services.postgres import new_database
 from tests.serving import sqlite_url
 
-DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres_url"))]
 SCALE = 20.0
 PATIENCE_SECONDS = 30.0
 GOOD = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
@@ -86,14 +83,6 @@ async def open_kiosk(url: str, **settings: Any) -> AsyncIterator[Kiosk]:
             sandbox,
             client,
         )
-
-
-@pytest.fixture(params=DATABASES)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    is_file = request.param == "sqlite"
-    made = nullcontext(sqlite_url(tmp_path)) if is_file else new_database(request.getfixturevalue("postgres_url"))
-    with made as url:
-        yield url
 
 
 @pytest_asyncio.fixture
