@@ -217,6 +217,8 @@ class Settings(BaseModel):
     """Seconds that a meal-box order is waited for before it is answered that we have it, unless its caller says."""
     mealbox_attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """Times that a service is asked for one meal-box order before the order has failed."""
+    mealbox_product_cache_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0
+    """Seconds that a product is remembered, in each process, before its service is asked for it again. 0: never."""
     upstream_deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 90
     """Seconds that a call to the services of users and products may take: longer than their slowest honest answer."""
     upstream_most_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 800

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-from prometheus_client import CollectorRegistry
+from cachetools import TTLCache
+from prometheus_client import CollectorRegistry, Counter
 
 from orderup.errors import UpstreamFailed
 from orderup.integrations.upstream import Upstream, UpstreamMetrics
@@ -17,6 +18,8 @@ from orderup.settings import Settings
 NAMES = (("firstName", "lastName"), ("first_name", "last_name"))
 # Nobody is called so, and in an address they lead elsewhere.
 DOTS = {".", ".."}
+# With room for more codes than any shop has.
+MOST_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,12 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
+    """`remembered`: products that were found, by code. hits: how often one of them was taken."""
+
     users: Upstream
     products: Upstream
+    remembered: TTLCache[str, Product]
+    hits: Counter
 
     async def find_user(self, user_id: str) -> str | None:
         """First and last name; None: there is none. Raises as `Upstream.get` does."""
@@ -36,9 +43,18 @@ class Upstreams:
         return None if found is None else _fullname(found)
 
     async def find_product(self, code: str) -> Product | None:
-        """None: there is none. Raises as `Upstream.get` does."""
+        """None: there is none. Raises as `Upstream.get` does.
+
+        Only what was found is remembered: a product that is new, or whose service has failed, is asked for.
+        """
+        if (known := self.remembered.get(code)) is not None:
+            self.hits.inc()
+            return known
         found = await _find(self.products, "products", code)
-        return None if found is None else _product(found)
+        if found is None:
+            return None
+        product = self.remembered[code] = _product(found)
+        return product
 
 
 @asynccontextmanager
@@ -50,8 +66,12 @@ async def open_upstreams(settings: Settings, registry: CollectorRegistry) -> Asy
         Upstream(name, str(url or ""), metrics=metrics, deadline=deadline, most=most)
         for name, url in zip(("user service", "product service"), urls, strict=True)
     )
+    remembered: TTLCache[str, Product] = TTLCache(MOST_REMEMBERED, settings.mealbox_product_cache_seconds)
+    hits = Counter(
+        "orderup_mealbox_product_cache_hits_total", "Products that were remembered, not asked for.", registry=registry
+    )
     async with users, products:
-        yield Upstreams(users, products)
+        yield Upstreams(users, products, remembered, hits)
 
 
 async def _find(upstream: Upstream, collection: str, id: str) -> Mapping[str, Any] | None:
