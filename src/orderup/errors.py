@@ -17,7 +17,9 @@ OrderupError
 │   └── Gone                 it was there, and is past retention
 ├── TaskFailed               a handler failed; `final` says that trying again will not help
 │   ├── UpstreamFailed       a third party failed, trying again may help; `retry_after`
+│   │   └── OutcomeUnknown   it may have taken effect all the same: ask before it is sent again
 │   └── UpstreamRefused      a third party said no, trying again will not help
+├── Resting                  a third party is left alone now: the task waits, which is no failure; `seconds`
 ├── Unavailable              the database is away; trying again will help; `retry_after`
 │   └── StorageFull          no room to write
 └── Misconfigured            the owner's turn
@@ -151,10 +153,23 @@ class UpstreamFailed(TaskFailed):
         super().__init__(message, retry_after=retry_after, pause_queue=retry_after is not None, was_sent=was_sent)
 
 
+class OutcomeUnknown(UpstreamFailed):
+    """Something was sent that must not take effect twice, and nobody knows what came of it: look first, then repeat."""
+
+
 class UpstreamRefused(TaskFailed):
     """A third party understood and said no."""
 
     final = True
+
+
+class Resting(OrderupError):
+    """A third party is not asked now: it is down, has asked for a rest, or as many are asking it as may. A handler lets
+    this through: its task waits for so many seconds, with the memo it has, and no attempt has failed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"not asked for {seconds:.1f} s")
 
 
 class Unavailable(OrderupError):

@@ -27,7 +27,7 @@ from orderup.engine.engine import Engine
 from orderup.engine.fail import fail_task
 from orderup.engine.hand_back import hand_back_all, hand_back_task
 from orderup.engine.wait import let_task_wait
-from orderup.errors import NotFound, OrderupError, StaleToken, TaskFailed, Unavailable
+from orderup.errors import NotFound, OrderupError, Resting, StaleToken, TaskFailed, Unavailable
 from orderup.executors.context import LocalContext
 from orderup.executors.deadlines import Deadlines
 from orderup.executors.ended import ended_by, has_ended
@@ -268,6 +268,8 @@ class LocalExecutor:
                     return self._answer(claimed, token, await shop.handlers[task.kind](context))
                 await self._run_step(step, claimed, token, context)
                 return _is_stored
+        except Resting as error:
+            return self._answer(claimed, token, Wait(error.seconds))
         except TaskFailed as error:
             failed = error
         except StaleToken:

@@ -34,10 +34,11 @@ class Breaker:
         rest: timedelta = REST,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.failures, self.different, self.rest, self.monotonic = failures, different, rest.total_seconds(), monotonic
+        self.failures, self.different, self.rest, self.monotonic = failures, different, rest, monotonic
         self._in_a_row = 0
         self._about: set[object] = set()
         self._opened_at: float | None = None
+        self._rest = self.rest
         self._probes = False
 
     @property
@@ -51,9 +52,9 @@ class Breaker:
         if self._opened_at is None:
             return 0.0
         if self._probes:
-            return self.rest
+            return self.rest.total_seconds()
         if not self._rested:
-            return self._opened_at + self.rest - self.monotonic()
+            return self._opened_at + self._rest.total_seconds() - self.monotonic()
         self._probes = True
         return 0.0
 
@@ -67,9 +68,12 @@ class Breaker:
         if len(self._about) < self.different:
             self._about.add(object() if about is None else about)
         is_down = self._in_a_row >= self.failures and len(self._about) >= self.different
-        if is_down and (self._opened_at is None or self._probes):
-            self._opened_at = self.monotonic()
-        self._probes = False
+        if self._probes or (is_down and self._opened_at is None):
+            self.open(self.rest)
+
+    def open(self, rest: timedelta) -> None:
+        """Nobody asks for so long."""
+        self._opened_at, self._rest, self._probes = self.monotonic(), rest, False
 
     def dropped(self) -> None:
         """Nobody waited for the answer any more."""
@@ -77,4 +81,4 @@ class Breaker:
 
     @property
     def _rested(self) -> bool:
-        return self._opened_at is not None and self.monotonic() - self._opened_at >= self.rest
+        return self._opened_at is not None and self.monotonic() - self._opened_at >= self._rest.total_seconds()

@@ -1,42 +1,75 @@
-"""A service that is asked for JSON, and may fail, hang, drip or talk nonsense.
+"""A third party that is called by HTTP, and may fail, hang, drip or talk nonsense.
 
 One client a service, so that a slow one starves no other. Each call has a deadline for the whole of it, a largest
-answer, and a place among those in flight; a breaker leaves a service alone that is down. What is asked for is read
-only: a call may be made again.
+answer, and a place among those in flight; a breaker leaves a service alone that is down, or that refuses who we are.
+What came of a call is judged once, here: whether it failed, was refused, or may have taken effect although nobody
+said so.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 import httpx2
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from orderup.errors import UpstreamFailed, UpstreamRefused
+from orderup.errors import OutcomeUnknown, Resting, UpstreamFailed, UpstreamRefused
 from orderup.integrations.breaker import Breaker, BreakerState
 from orderup.integrations.webhook import read_retry_after
 
 CONNECT_SECONDS = 5.0
 LARGEST_ANSWER_BYTES = 64 * 1024
 MOST_IDLE_CONNECTIONS = 100
-NOT_THERE, TOO_MANY, UNAVAILABLE = 404, 429, 503
+UNAUTHENTICATED, NOT_THERE, TOO_MANY, UNAVAILABLE = 401, 404, 429, 503
 BUSY_SECONDS = 1.0
+# Who refuses our credentials is asked again after this: somebody has to renew them first.
+REFUSED_REST = timedelta(minutes=5)
+LONGEST_SAYING = 300
+# What changes nothing, or the same again when it is sent twice.
+REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 # 5 ms, a service next door, to a minute and a half, one that hangs.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 90)
+T = TypeVar("T")
 
 
-class Resting(Exception):
-    """It is not asked now: it is down, or as many are asking it as may. Not a failure; come back in `seconds`."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a service said. `headers`: by names in lower case."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        super().__init__(f"not asked for {seconds:.1f} s")
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    def read(self, kind: type[T]) -> T | None:
+        """The body as a msgspec type; None: it is no such thing."""
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.decode(self.body, type=kind)
+        return None
+
+    @property
+    def saying(self) -> str:
+        """The beginning of the body, on one line, for people."""
+        return " ".join(self.body[:LONGEST_SAYING].decode(errors="replace").split())
+
+
+def rest_of(reply: Reply) -> timedelta | None:
+    """How long a service asks to be left alone, as HTTP has it: 429, or 503 with a Retry-After."""
+    asked = read_retry_after(reply.headers.get("retry-after"))
+    if reply.status == TOO_MANY:
+        return asked or timedelta(seconds=BUSY_SECONDS)
+    return asked if reply.status == UNAVAILABLE else None
 
 
 class UpstreamMetrics:
@@ -68,7 +101,10 @@ class UpstreamMetrics:
 
 
 class Upstream:
-    """`name`: for people and metrics. deadline: of a whole call. most: calls in flight."""
+    """`name`: for people and metrics, such as "user service". deadline: of a whole call. most: calls in flight.
+    headers: of every call, such as who we are. rest: how long a reply asks for rest, where a service has its own way
+    of saying it.
+    """
 
     def __init__(
         self,
@@ -78,18 +114,27 @@ class Upstream:
         metrics: UpstreamMetrics,
         deadline: timedelta,
         most: int,
+        headers: Mapping[str, str] | None = None,
+        rest: Callable[[Reply], timedelta | None] = rest_of,
         breaker: Breaker | None = None,
     ) -> None:
         self.name, self.base_url, self.metrics = name, base_url.rstrip("/"), metrics
         self.deadline, self.most, self.breaker = deadline.total_seconds(), most, breaker or Breaker()
+        self.rest = rest
         self.in_flight = 0
         self.last_error: str | None = None
         self.client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MOST_IDLE_CONNECTIONS),
             # some services answer only those who say that they speak JSON, even where nothing is sent
-            headers={"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "orderup"},
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "User-Agent": "orderup",
+                **(headers or {}),
+            },
             follow_redirects=False,
+            trust_env=False,
         )
         metrics.breaker.labels(name).set_function(lambda: _as_number(self.breaker.state))
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
@@ -107,22 +152,64 @@ class Upstream:
 
         `about`: what is asked for. Raises Resting, UpstreamFailed, UpstreamRefused.
         """
+        reply = await self.call("GET", path, about=about, reads=_object)
+        if reply.status == NOT_THERE:
+            return None
+        return _object(reply) if reply.is_success else self.refuse(reply)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        about: str,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        reads: Callable[[Reply], object] | None = None,
+        judges: Collection[int] = (),
+        is_repeatable: bool | None = None,
+        largest: int = LARGEST_ANSWER_BYTES,
+    ) -> Reply:
+        """2xx and 4xx are answers, for the caller to judge (`refuse` says no for him); all else is raised.
+
+        path: parts that came from elsewhere are quoted by the caller. json: what msgspec encodes. reads: gives None
+        for a success that says nonsense. judges: statuses besides that the caller judges. is_repeatable: whether this
+        may be sent a second time; unless told, all but POST and PATCH may. Raises Resting (nothing was sent),
+        UpstreamFailed, and its OutcomeUnknown: what may not be repeated was sent, and nobody knows what came of it.
+        """
         if self.in_flight >= self.most:
             raise Resting(BUSY_SECONDS)
         if seconds := self.breaker.ask():
             raise Resting(seconds)
+        may_repeat = method in REPEATABLE if is_repeatable is None else is_repeatable
+        content = None if json is None else msgspec.json.encode(json)
+        asked = self.client.build_request(
+            method, f"{self.base_url}{path}", content=content, data=form, params=query, headers=_typed(headers, form)
+        )
         with self._counted():
             try:
                 async with asyncio.timeout(self.deadline):
-                    status, retry_after, body = await self._fetch(path)
+                    reply = await self._fetch(asked, largest)
             except TimeoutError as error:
-                raise self._failed("timeout", f"did not answer within {self.deadline:g} s") from error
-            except (httpx2.TransportError, httpx2.InvalidURL) as error:
-                raise self._failed("unreachable", f"cannot be reached ({type(error).__name__})") from error
+                said = f"did not answer within {self.deadline:g} s"
+                raise self._failed("timeout", said, may_repeat=may_repeat) from error
+            except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+                said = f"cannot be reached ({type(error).__name__})"
+                raise self._failed("unreachable", said, may_repeat=True, was_sent=False) from error
+            except httpx2.TransportError as error:
+                said = f"broke off ({type(error).__name__})"
+                raise self._failed("unreachable", said, may_repeat=may_repeat) from error
             except asyncio.CancelledError:
                 self.breaker.dropped()
                 raise
-            return self._read(status, retry_after, body, about=about)
+            return self._judge(reply, about=about, may_repeat=may_repeat, judges=judges, reads=reads)
+
+    def refuse(self, reply: Reply, *, because: str | None = None) -> NoReturn:
+        """Trying again will not help. `because`: what it said, where that is not the body's beginning."""
+        said = because if because is not None else reply.saying
+        raise UpstreamRefused(f"The {self.name} answered {reply.status}{f': {said}' if said else ''}")
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -134,59 +221,86 @@ class Upstream:
             self.in_flight -= 1
             self.metrics.seconds.labels(self.name).observe(time.perf_counter() - began)
 
-    async def _fetch(self, path: str) -> tuple[int, str | None, bytes | None]:
-        """Status, Retry-After and body; no body if it is larger than an answer may be."""
-        async with self.client.stream("GET", f"{self.base_url}{path}") as answer:
-            return answer.status_code, answer.headers.get("Retry-After"), await _read_some(answer.aiter_bytes())
+    async def _fetch(self, asked: httpx2.Request, largest: int) -> Reply | None:
+        """None: the body is larger than an answer may be."""
+        answer = await self.client.send(asked, stream=True)
+        try:
+            body = await _read_some(answer.aiter_bytes(), largest)
+        finally:
+            await answer.aclose()
+        return None if body is None else Reply(answer.status_code, answer.headers, body)
 
-    def _read(
-        self, status: int, retry_after: str | None, body: bytes | None, *, about: str
-    ) -> Mapping[str, Any] | None:
-        if status == NOT_THERE:
-            self._succeeded("not_there")
-            return None
-        if status == TOO_MANY or (status == UNAVAILABLE and retry_after):
+    def _judge(
+        self,
+        reply: Reply | None,
+        *,
+        about: str,
+        may_repeat: bool,
+        judges: Collection[int],
+        reads: Callable[[Reply], object] | None,
+    ) -> Reply:
+        if reply is None:
+            raise self._failed("failed", "answered more than an answer may have", may_repeat=may_repeat, about=about)
+        if reply.status in judges:
+            self._succeeded("answered" if reply.is_success else "refused")
+            return reply
+        if (rest := self.rest(reply)) is not None:
             self._succeeded("refused")  # it is there, and says when
-            raise UpstreamFailed(f"The {self.name} answered {status}", retry_after=read_retry_after(retry_after))
-        if 400 <= status < 500:
-            self._succeeded("refused")
-            raise UpstreamRefused(f"The {self.name} answered {status}")
-        found = _object(body) if 200 <= status < 300 else None
-        if found is None:
-            said = f"answered {status}" if not 200 <= status < 300 else "answered what is no JSON object"
-            raise self._failed("failed", said, about=about)
+            raise UpstreamFailed(f"The {self.name} answered {reply.status}", retry_after=rest)
+        if reply.status == UNAUTHENTICATED:
+            raise self.unknown_to_it()
+        if 400 <= reply.status < 500:
+            self._succeeded("not_there" if reply.status == NOT_THERE else "refused")
+            return reply
+        if not reply.is_success:
+            raise self._failed("failed", f"answered {reply.status}", may_repeat=may_repeat, about=about)
+        if reads is not None and reads(reply) is None:
+            raise self._failed("failed", "answered what cannot be read", may_repeat=may_repeat, about=about)
         self._succeeded("answered")
-        return found
+        return reply
+
+    def unknown_to_it(self) -> Resting:
+        """It does not take our credentials: nobody asks it for a while, and staff reads why."""
+        self.metrics.calls.labels(self.name, "refused").inc()
+        self.last_error = "does not take our credentials (401): renew them, and start again"
+        self.breaker.open(REFUSED_REST)
+        return Resting(REFUSED_REST.total_seconds())
 
     def _succeeded(self, outcome: str) -> None:
         self.breaker.succeeded()
         self.metrics.calls.labels(self.name, outcome).inc()
 
-    def _failed(self, outcome: str, said: str, *, about: str | None = None) -> UpstreamFailed:
+    def _failed(
+        self, outcome: str, said: str, *, may_repeat: bool, about: str | None = None, was_sent: bool = True
+    ) -> UpstreamFailed:
         self.breaker.failed(about)
         self.metrics.calls.labels(self.name, outcome).inc()
         self.last_error = said
-        return UpstreamFailed(f"The {self.name} {said}")
+        text = f"The {self.name} {said}"
+        return UpstreamFailed(text, was_sent=was_sent) if may_repeat else OutcomeUnknown(text)
 
 
 def _as_number(state: BreakerState) -> float:
     return {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}[state]
 
 
-async def _read_some(parts: AsyncIterator[bytes]) -> bytes | None:
+def _typed(headers: Mapping[str, str] | None, form: Mapping[str, str] | None) -> Mapping[str, str]:
+    typed = {} if form is None else {"Content-Type": "application/x-www-form-urlencoded"}
+    return {**typed, **(headers or {})}
+
+
+async def _read_some(parts: AsyncIterator[bytes], largest: int) -> bytes | None:
     body = bytearray()
     async for part in parts:
         body += part
-        if len(body) > LARGEST_ANSWER_BYTES:
+        if len(body) > largest:
             return None
     return bytes(body)
 
 
-def _object(body: bytes | None) -> Mapping[str, Any] | None:
-    if body is None:
-        return None
+def _object(reply: Reply) -> Mapping[str, Any] | None:
     with suppress(ValueError, RecursionError):
-        found = json.loads(body, parse_float=Decimal, parse_constant=_no_number)
+        found = json.loads(reply.body, parse_float=Decimal, parse_constant=_no_number)
         if isinstance(found, dict):
             return found
     return None

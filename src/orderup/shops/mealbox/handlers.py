@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from orderup import Context, TaskFailed, Wait
+from orderup import Context, TaskFailed
 from orderup.db.database import WriteConnection
-from orderup.integrations.upstream import Resting
 from orderup.model.ids import read_id
 from orderup.shops.mealbox.plan import FETCH_PRODUCT, FETCH_USER, NOUNS, shop
 from orderup.shops.mealbox.tables import complete_order, drop_order, is_accepted
@@ -14,20 +13,14 @@ from orderup.shops.mealbox.upstreams import Upstreams
 @shop.handler(says="Looking up who you are")
 async def fetch_user(context: Context) -> Any:
     upstreams: Upstreams = context.resources
-    try:
-        fullname = await upstreams.find_user(context.params["user_id"])
-    except Resting as resting:
-        return Wait(resting.seconds)
+    fullname = await upstreams.find_user(context.params["user_id"])
     return None if fullname is None else {"fullname": fullname}
 
 
 @shop.handler(says="Looking up your box")
 async def fetch_product(context: Context) -> Any:
     upstreams: Upstreams = context.resources
-    try:
-        product = await upstreams.find_product(context.params["product_code"])
-    except Resting as resting:
-        return Wait(resting.seconds)
+    product = await upstreams.find_product(context.params["product_code"])
     return None if product is None else {"name": product.name, "price": str(product.price)}
 
 
