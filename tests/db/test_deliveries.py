@@ -1,9 +1,11 @@
 """However many deliveries there have been, none of what is done to them reads them all."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 
 from orderup.db.database import WriteConnection
 from orderup.db.deliveries import Outcome, list_deliveries, read_due, register_target, settle, target_states
@@ -67,3 +69,52 @@ def test_deliveries_are_looked_up(connection: Connection, work: Work) -> None:
 )
 def test_lists_are_read_from_their_end_and_never_sorted(connection: Connection, work: Work) -> None:
     assert not any("TEMP B-TREE" in line for line in plans_of(connection, work))
+
+
+BACKLOG = 20_000
+EVENTS = f"""
+insert into events (operation_id, n, at, shop, type, status, message, audience)
+select number, 1, 1, 'shop', 'operation.placed', 'running', '', 1 from generate_series(1, {BACKLOG}) number
+returning seq, operation_id"""
+DUE = f"""
+with told as ({EVENTS}) insert into deliveries (seq, target, operation_id, state, tries, next_try_at, at)
+select seq, '{SHELF}', operation_id, 'pending', 0, 1 + seq % 7, 1 from told"""
+
+
+@pytest.fixture
+def postgres(prepared_postgres: str) -> Iterator[Connection]:
+    """In a transaction of its own: the server has no statistics of what it fills its tables with."""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(prepared_postgres))
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def explained(connection: Connection, work: Work) -> list[str]:
+    """The plans with what they read, of each statement that looks at deliveries, at the moment at which it is run."""
+    lines: list[str] = []
+
+    def note(_connection: Any, cursor: Any, statement: str, given: Any, *_: object) -> None:
+        if "FROM deliveries" in statement:
+            with cursor.connection.cursor() as beside:
+                beside.execute(f"explain (analyze, timing off) {statement}", given)
+                lines.extend(row[0] for row in beside)
+
+    event.listen(connection, "before_cursor_execute", note)
+    work(WriteConnection(connection))
+    event.remove(connection, "before_cursor_execute", note)
+    return lines
+
+
+def test_a_backlog_of_which_postgresql_has_no_statistics_is_read_in_order_and_not_sorted(postgres: Connection) -> None:
+    postgres.execute(text(DUE))
+    found = []
+    plan = explained(postgres, lambda connection: found.append(read_due(connection, SHELF, now=5, most=500)))
+    plan += explained(postgres, lambda connection: found.append(read_due(connection, SHELF, now=0, most=500)))
+    [(due, later), nothing] = found
+    assert nothing == ([], 1)
+    assert [each.event.seq % 7 for each in due] == [0] * 500
+    assert later is None
+    assert any("deliveries_due" in line for line in plan)
+    assert not any("Sort" in line or "Seq Scan" in line for line in plan), plan
+    assert postgres.execute(text("show enable_sort")).scalar() == "on"

@@ -1,7 +1,8 @@
 """Rows of what goes out. Only the holder of a target changes its deliveries, and says in the same transaction that it
 still holds it; redelivery alone comes from elsewhere."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -16,6 +17,9 @@ from orderup.model.event import Event
 MOST_COUNTED = 10_000
 # SQLite takes 32,766 values in a statement.
 MOST_IDS = 1_000
+# Ways to read that have no order; of this transaction only.
+_UNORDERED = "array['enable_sort', 'enable_bitmapscan', 'enable_seqscan']"
+_ALLOW = text(f"select set_config(way, :is_on, true) from unnest({_UNORDERED}) way")
 PENDING, DELIVERED, FAILED = (state.value for state in DeliveryState)
 # As the index of open ones has it: with `state = …` alone SQLite does not know that it will do.
 _IS_OPEN = text("deliveries.state <> 'delivered'")
@@ -182,13 +186,29 @@ def read_due(
     due = (
         select(*event, deliveries.c.tries)
         .join(events, events.c.seq == deliveries.c.seq)
-        .where(here, deliveries.c.next_try_at <= now, deliveries.c.operation_id.not_in(sorted(but)))
+        .where(here, deliveries.c.next_try_at <= now)
         .order_by(deliveries.c.next_try_at, deliveries.c.seq)
         .limit(most)
     )
+    if but:
+        due = due.where(deliveries.c.operation_id.not_in(sorted(but)))
     later = select(func.min(deliveries.c.next_try_at)).where(here, deliveries.c.next_try_at > now)
-    found = [Due(read_event(row[:-1]), row[-1]) for row in connection.rows(due)]
-    return found, connection.execute(later).scalar()
+    with _by_index(connection):
+        found = [Due(read_event(row[:-1]), row[-1]) for row in connection.rows(due)]
+        # more may be due if so many are: nobody waits for what comes later
+        return found, connection.execute(later).scalar() if len(found) < most else None
+
+
+@contextmanager
+def _by_index(connection: ReadConnection) -> Iterator[None]:
+    """What is read here follows an index in its order, and stops where it has enough. Without statistics of a table
+    that has just grown PostgreSQL takes it for small, and would read and sort all that waits, each time."""
+    if connection.connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.execute(_ALLOW, {"is_on": "off"})
+    yield
+    connection.execute(_ALLOW, {"is_on": "on"})
 
 
 # What people look at and ask for
