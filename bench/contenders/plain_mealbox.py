@@ -7,7 +7,7 @@ confirms. What it was doing when it is killed is lost, and so is the message if 
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,11 +17,14 @@ from uuid import uuid4
 import aio_pika
 import httpx2
 import uvicorn
+from aio_pika.abc import AbstractExchange
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 from sqlalchemy import Column, DateTime, MetaData, Numeric, Table, Text, insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
+EXCHANGE, ROUTING_KEY = "bench_orders", "created_order"
+MOST_CONNECTIONS, DEADLINE_SECONDS = 2_000, 90
 metadata = MetaData()
 orders = Table(
     "orders",
@@ -41,6 +44,47 @@ class Order(BaseModel):
     product_code: str
 
 
+def new_client() -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
+    return httpx2.AsyncClient(limits=limits, timeout=DEADLINE_SECONDS)
+
+
+async def look_up(client: httpx2.AsyncClient, services: str, body: Order) -> dict[str, Any]:
+    """The order's row, as both services tell of it."""
+
+    async def ask(path: str) -> Any:
+        answer = await client.get(f"{services}{path}", headers={"Content-Type": "application/json"})
+        if answer.status_code != 200:
+            raise HTTPException(502)
+        return answer.json()
+
+    user, product = await asyncio.gather(ask(f"/users/{body.user_id}"), ask(f"/products/{body.product_code}"))
+    return {
+        "id": uuid4().hex,
+        "user_id": body.user_id,
+        "product_code": body.product_code,
+        "customer_fullname": f"{user['firstName']} {user['lastName']}",
+        "product_name": product["name"],
+        "total_amount": Decimal(str(product["price"])),
+        "created_at": datetime.now(UTC),
+    }
+
+
+def show(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "total_amount": float(row["total_amount"]), "created_at": row["created_at"].isoformat()}
+
+
+def message_of(shown: Mapping[str, Any]) -> bytes:
+    told = {"producer": "plain", "sent_at": datetime.now(UTC).isoformat(), "payload": {"order": shown}}
+    return json.dumps(told).encode()
+
+
+async def publish(exchange: AbstractExchange, body: bytes) -> None:
+    """Returns once it is confirmed."""
+    message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+    await exchange.publish(message, ROUTING_KEY, mandatory=False)
+
+
 def build(database: str, broker: str, services: str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,43 +92,22 @@ def build(database: str, broker: str, services: str) -> FastAPI:
         engine = create_async_engine(url, pool_size=20, max_overflow=20)
         async with engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
-        limits = httpx2.Limits(max_connections=2_000, max_keepalive_connections=2_000)
-        async with httpx2.AsyncClient(limits=limits, timeout=90) as client, await aio_pika.connect(broker) as rabbit:
+        async with new_client() as client, await aio_pika.connect(broker) as rabbit:
             channel = await rabbit.channel()
-            app.state.exchange = await channel.declare_exchange("bench_orders", aio_pika.ExchangeType.TOPIC)
+            app.state.exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC)
             app.state.engine, app.state.client = engine, client
             yield
         await engine.dispose()
 
     app = FastAPI(lifespan=lifespan)
 
-    async def ask(path: str) -> Any:
-        answer = await app.state.client.get(f"{services}{path}", headers={"Content-Type": "application/json"})
-        if answer.status_code != 200:
-            raise HTTPException(502)
-        return answer.json()
-
     @app.post("/orders", status_code=201)
     async def order(body: Order) -> dict[str, Any]:
-        user, product = await asyncio.gather(ask(f"/users/{body.user_id}"), ask(f"/products/{body.product_code}"))
-        row = {
-            "id": uuid4().hex,
-            "user_id": body.user_id,
-            "product_code": body.product_code,
-            "customer_fullname": f"{user['firstName']} {user['lastName']}",
-            "product_name": product["name"],
-            "total_amount": Decimal(str(product["price"])),
-            "created_at": datetime.now(UTC),
-        }
+        row = await look_up(app.state.client, services, body)
         async with app.state.engine.begin() as connection:
             await connection.execute(insert(orders).values(row))
-        shown = {**row, "total_amount": float(row["total_amount"]), "created_at": row["created_at"].isoformat()}
-        message = {"producer": "plain", "sent_at": datetime.now(UTC).isoformat(), "payload": {"order": shown}}
-        await app.state.exchange.publish(
-            aio_pika.Message(json.dumps(message).encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
-            "created_order",
-            mandatory=False,
-        )
+        shown = show(row)
+        await publish(app.state.exchange, message_of(shown))
         return shown
 
     return app

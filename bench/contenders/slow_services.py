@@ -1,11 +1,12 @@
 """The two services that meal boxes need, honest and slow: users after 300 ms, products after 200 ms.
 
-A bare protocol, cheap enough not to be what is measured.
+A product whose code begins with `hangs` is not told before somebody asks for `/let-go`. A bare protocol, cheap enough
+not to be what is measured.
 """
 
 import asyncio
 import sys
-from typing import cast
+from typing import ClassVar, cast
 
 import uvloop
 
@@ -19,20 +20,35 @@ def answer(body: bytes) -> bytes:
 
 
 ANSWERS = {b"GET /u": (USER_SECONDS, answer(USER)), b"GET /p": (PRODUCT_SECONDS, answer(PRODUCT))}
+HANGING, LET_GO = b"GET /products/hangs", b"GET /let-go"
 
 
 class Service(asyncio.Protocol):
     """Requests without a body, one after the other on a connection."""
+
+    hanging: ClassVar[list["Service"]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(HANGING):
+            self.hanging.append(self)
+            return
+        if data.startswith(LET_GO):
+            self._let_go()
+            return
         seconds, whole = ANSWERS[data[:6]]
-        self.loop.call_later(seconds, self._answer, whole)
+        self.loop.call_later(seconds, self.say, whole)
 
-    def _answer(self, whole: bytes) -> None:
+    def _let_go(self) -> None:
+        """Tells how many hung."""
+        self.say(answer(b"%d" % len(self.hanging)))
+        while self.hanging:
+            self.hanging.pop().say(ANSWERS[b"GET /p"][1])
+
+    def say(self, whole: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(whole)
 
