@@ -11,6 +11,7 @@ import httpx2
 import uvicorn
 from fastapi import Form, WebSocket
 from pydantic import Field, SecretStr
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from orderup import errors
@@ -19,7 +20,7 @@ from orderup.web.app import MountedShop, OrderupApp, Readiness, always_ready, bu
 from orderup.web.auth import OPEN, AsAdmin, AsAnyone, AsCustomer, AsOrderCaller, AsStaff, AsWorker
 from orderup.web.metrics import Metrics
 from orderup.web.order_keys import OrderKey, hash_order_key, may_see_order, order_key
-from orderup.web.routes import RequestModel, Router, never_by_head, takes_its_time
+from orderup.web.routes import RequestModel, Router, never_by_head, takes_its_time, waiting
 from orderup.web.server import server_config
 from orderup.web.tokens import Role, mint_token
 
@@ -88,6 +89,15 @@ async def wonder(_caller: AsAnyone, seconds: float = 0) -> str:
 async def ponder(_caller: AsAnyone, seconds: float = 0) -> str:
     await asyncio.sleep(seconds)
     return "done"
+
+
+@routes.post("/linger")
+async def linger(request: Request, _caller: AsAnyone, seconds: float = 0, then: float = 0) -> str:
+    """Waits for somebody else first."""
+    with waiting(request):
+        await asyncio.sleep(seconds)
+    await asyncio.sleep(then)
+    return "written"
 
 
 @routes.get("/orders/{order_id}")

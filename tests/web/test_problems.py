@@ -74,6 +74,19 @@ async def test_nobody_waits_for_ever_to_hear_whether_it_was_written(monkeypatch:
         assert (await client.post("/ponder?seconds=0.1")).json() == "done"
 
 
+async def test_what_is_waited_for_besides_does_not_count_and_what_comes_after_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "ANSWER_SECONDS", 2)
+    async with client_of(sample_app(LAPTOP)) as client:
+        answer = await client.post("/linger?seconds=2.2")
+        assert (answer.status_code, answer.json()) == (200, "written")
+    monkeypatch.setattr(routes, "ANSWER_SECONDS", 0.02)
+    status, body, headers = await problem("POST", "/linger?seconds=0.1&then=60")
+    assert (status, headers["retry-after"]) == (503, "2")
+    assert "may or may not have been" in body["detail"]
+
+
 @pytest.mark.parametrize("how", ["crash", "misconfigured"])
 async def test_a_crash_tells_nothing_of_the_inside(how: str) -> None:
     status, body, headers = await problem("GET", f"/fail/{how}")

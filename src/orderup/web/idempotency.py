@@ -2,7 +2,7 @@
 
 A key is scoped to shop, route and whose it is: the subject of the token, or the address (IPv6: its /64). It is stored
 in the transaction of what it does, so there is no moment in which one is there without the other; a refused request
-stores none. The fingerprint is of method, path and canonical body.
+stores none, and one that is refused only later frees its own. The fingerprint is of method, path and canonical body.
 
 A route that honours it says so with `takes_key`, for the API's description.
 """
@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import delete
 from starlette.requests import Request
 
 from orderup.db.database import Database, Key, ReadConnection, WriteConnection
@@ -90,6 +91,12 @@ def take_key(connection: WriteConnection, key: Key | None, *, operation_id: int)
     row = {**msgspec.structs.asdict(key), "operation_id": operation_id}
     if not connection.insert_or_ignore(keys, row):
         _refuse_taken(connection, key)
+
+
+def free_key(connection: WriteConnection, key: Key, *, operation_id: int) -> None:
+    """What it placed turned out to be none: whoever was refused may send it with another body. Another operation's key
+    stays taken."""
+    connection.execute(delete(keys).where(keys.c.key == key.key, keys.c.operation_id == operation_id))
 
 
 def _refuse_taken(connection: ReadConnection, key: Key) -> None:

@@ -1,11 +1,12 @@
 """How routes are written: `Router` in place of FastAPI's own, `RequestModel` for what they read.
 
 A route of a `Router` checks its caller before it reads the body, takes JSON only as `limits.read_json` does, answers
-HEAD as it answers GET, and lets nobody who changes something wait for ever.
+HEAD as it answers GET, and lets nobody who changes something wait for ever to hear of it.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from re import Pattern
@@ -29,6 +30,7 @@ from orderup.web.limits import check_json_type, read_json
 
 HEAD_KEY = "orderup.head"
 ROUTE_KEY = "orderup.route"
+DEADLINE_KEY = "orderup.deadline"
 WEBSOCKET = "WEBSOCKET"
 # How long a request that changes something waits to hear that it was written. Nobody knows while a connection that was
 # lost in mid-commit cannot be made again.
@@ -79,9 +81,28 @@ def takes_head(endpoint: object) -> bool:
 
 
 def takes_its_time(endpoint: Endpoint) -> Endpoint:
-    """Marks a route that waits for something else than the database, or does much at once: it has no deadline."""
+    """Marks a route that waits for something else than the database, or does much at once: it has no deadline.
+
+    One that waits for a while, before or after it writes, says by `waiting` when that is.
+    """
     vars(endpoint)["takes_its_time"] = True
     return endpoint
+
+
+@contextmanager
+def waiting(request: Request) -> Iterator[None]:
+    """While something else than the database is waited for, the time in which the route has to answer stands still."""
+    deadline: asyncio.Timeout | None = request.scope.get(DEADLINE_KEY)
+    when = None if deadline is None else deadline.when()
+    if deadline is None or when is None:
+        yield
+        return
+    began = asyncio.get_running_loop().time()
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        deadline.reschedule(when + asyncio.get_running_loop().time() - began)
 
 
 def _has_deadline(methods: set[str], endpoint: object) -> bool:
@@ -91,7 +112,7 @@ def _has_deadline(methods: set[str], endpoint: object) -> bool:
 def _in_time(handle: Handle) -> Handle:
     async def answer(request: Request) -> Response:
         await request.body()  # a slow sender has a deadline of its own
-        deadline = asyncio.timeout(ANSWER_SECONDS)
+        request.scope[DEADLINE_KEY] = deadline = asyncio.timeout(ANSWER_SECONDS)
         try:
             async with deadline:
                 return await handle(request)

@@ -8,6 +8,7 @@ an order that was answered goes on to its end.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -24,8 +25,8 @@ from orderup.model.operation import Operation, OperationStatus
 from orderup.model.times import show_time
 from orderup.shops.mealbox.plan import NOUNS, SAVE, plan_order, shop
 from orderup.shops.mealbox.preference import Preference, read_preference
-from orderup.shops.mealbox.status import STATUS_WORDS, OrderStatus, statuses_of
-from orderup.shops.mealbox.tables import accept_order, add_order, free_key, list_orders, read_order
+from orderup.shops.mealbox.status import STATUS_WORDS, OrderStatus, plain_reason, statuses_of
+from orderup.shops.mealbox.tables import accept_order, add_order, list_orders, read_order
 from orderup.web import (
     AsAnyone,
     AsCustomer,
@@ -40,10 +41,10 @@ from orderup.web import (
     place,
     takes_key,
 )
-from orderup.web.idempotency import idempotency_key
+from orderup.web.idempotency import free_key, idempotency_key
 from orderup.web.orders import load, settings_of
 from orderup.web.paging import CursorFilter, Limit, read_cursor, show_cursor
-from orderup.web.routes import takes_its_time
+from orderup.web.routes import waiting
 from orderup.web.tokens import Role
 
 PATH = "orders"
@@ -106,7 +107,6 @@ class MealboxOrders(BaseModel):
     summary="Order a meal box",
 )
 @takes_key
-@takes_its_time
 async def post_order(request: Request, caller: AsAnyone, body: OrderBody) -> Response:
     preference = read_preference(request.headers.getlist("Prefer"), default=settings_of(request).mealbox_wait_seconds)
     placed = await order_box(request, caller, body, seconds=preference.seconds)
@@ -137,13 +137,15 @@ async def order_box(
             operation_id=id,
         )
         if seconds and not placed.is_replay:
-            await asyncio.wait([ended], timeout=seconds)
+            with waiting(request):
+                await asyncio.wait([ended], timeout=seconds)
     if placed.is_replay:
-        await _wait_again(ends, placed, seconds=seconds)
+        await _wait_again(request, placed, seconds=seconds)
     await _settle(request, placed)
     if unknown := unknown_in(placed.operation):
         if taken := idempotency_key(request, caller, body.model_dump(), now=engine.now(), key=key):
-            await engine.database.write(lambda connection: free_key(connection, placed.operation.id, taken))
+            freed = partial(free_key, key=taken, operation_id=placed.operation.id)
+            await engine.database.write(freed)
         raise Invalid(f"There is no such {NOUNS[unknown]}. Nothing was ordered.", field=f"body.{unknown}")
     return placed
 
@@ -157,12 +159,14 @@ async def _expected(ends: Ends, operation_id: int) -> AsyncIterator["asyncio.Fut
         ends.forget(operation_id, ended)
 
 
-async def _wait_again(ends: Ends, placed: PlacedOrder, *, seconds: float) -> None:
+async def _wait_again(request: Request, placed: PlacedOrder, *, seconds: float) -> None:
     """The same request, again: it waits for the order that the first one placed."""
+    ends = _ends_of(request)
     async with _expected(ends, placed.operation.id) as ended:
         placed.operation = await load(ends.engine, placed.operation.id)
         if seconds and not placed.operation.status.is_final:
-            await asyncio.wait([ended], timeout=seconds)
+            with waiting(request):
+                await asyncio.wait([ended], timeout=seconds)
 
 
 async def _settle(request: Request, placed: PlacedOrder) -> None:
@@ -212,7 +216,7 @@ def _view(id: int, status: str, placed_at: int, reason: str | None, row: Mapping
         # a number as exact as it is stored
         "total_amount": None if amount is None else msgspec.Raw(amount.encode()),
         "created_at": show_time(placed_at),
-        "reason": reason,
+        "reason": plain_reason(reason),
     }
 
 

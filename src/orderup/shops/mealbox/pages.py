@@ -15,6 +15,7 @@ from orderup.model.operation import Operation, OperationStatus
 from orderup.shops.mealbox.back import back
 from orderup.shops.mealbox.front import PATH, Asked, OrderBody, front, order_box
 from orderup.shops.mealbox.plan import shop
+from orderup.shops.mealbox.status import plain_reason
 from orderup.shops.mealbox.tables import read_order
 from orderup.shops.mealbox.upstreams import Upstreams
 from orderup.web import OPEN, AsAnyone, AsStaff, engine_of
@@ -91,10 +92,8 @@ async def describe(request: Request, operation: Operation, tracker: Tracker) -> 
     row = await engine_of(request).database.read(lambda connection: read_order(connection, operation.id))
     title = "Your meal box" if row is None else row["product_name"] or row["product_code"]
     again = _address(request)
-    if operation.status is OperationStatus.ERRORED and operation.reason:
-        # without the task's name, which is none of a customer's words
-        note = operation.reason.partition(": ")[2] or operation.reason
-        return replace(tracker, title=title, again=again, note=note)
+    if operation.status is OperationStatus.ERRORED:
+        return replace(tracker, title=title, again=again, note=plain_reason(operation.reason))
     return replace(tracker, title=title, again=again)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, delete, insert, select, update
 
-from orderup.db.database import Key, ReadConnection, WriteConnection
-from orderup.db.tables import keys, operations
+from orderup.db.database import ReadConnection, WriteConnection
+from orderup.db.tables import operations
 
 metadata = MetaData()
 mealbox_orders = Table(
@@ -52,11 +52,6 @@ def complete_order(connection: WriteConnection, operation_id: int, **found: str)
 def drop_order(connection: WriteConnection, operation_id: int) -> None:
     """It was none: nobody was told that we have it, and there is no such user or product."""
     connection.execute(delete(mealbox_orders).where(_orders.operation_id == operation_id))
-
-
-def free_key(connection: WriteConnection, operation_id: int, key: Key) -> None:
-    """It placed what was none: whoever was refused may send it with another order."""
-    connection.execute(delete(keys).where(keys.c.key == key.key, keys.c.operation_id == operation_id))
 
 
 def read_order(connection: ReadConnection, operation_id: int) -> Mapping[str, Any] | None:
