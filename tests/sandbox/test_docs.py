@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 from orderup.sandbox import Body, Outcome, Sandbox
-from orderup.sandbox.behaviour import Behaviour
+from orderup.sandbox.behaviour import Answer, Behaviour
 from orderup.sandbox.collection import MOST_THINGS, Thing
 from orderup.sandbox.ledger import MOST_ARRIVALS
+from orderup.sandbox.service import Switch
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "sandbox.md"
 
@@ -39,6 +40,14 @@ def test_every_field_and_every_body_of_a_switch_is_listed() -> None:
         [name, "–" if field.default is None else str(field.default)] for name, field in Behaviour.model_fields.items()
     ]
     assert [row[0] for row in bodies] == list(Body)
+
+
+def test_every_field_that_a_switch_for_all_calls_has_besides_is_listed() -> None:
+    [fields] = tables("One switch for all calls")
+    besides = [each for each in Switch.model_fields.items() if each[0] not in Answer.model_fields]
+    assert [row[:2] for row in fields] == [
+        [name, "–" if field.default is None else str(field.default)] for name, field in besides
+    ]
 
 
 def test_every_outcome_is_listed() -> None:

@@ -29,9 +29,12 @@ class Forms(HTMLParser):
             case "input" if given["type"] != "checkbox":
                 self.fields[given["name"]] = given["value"]
             case "input" if "checked" in given:
-                self.fields[given["name"]] = "on"
+                self.fields[given["name"]] = given.get("value", "on")
             case "select":
                 self.select = given["name"]
+            case "option" if "selected" in given and "value" in given:
+                self.fields[self.select] = given.pop("value")
+                given.pop("selected")
             case _:
                 pass
         self.is_selected = tag == "option" and "selected" in given

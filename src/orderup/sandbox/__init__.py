@@ -5,6 +5,8 @@
         ...  # talk to f"{sandbox.base_url}/mealbox"
         assert sandbox.mealbox.ledger.counts["/products/classic-box"] == 1
 
+Third parties with an API of their own have one switch for all of their calls: sandbox.jira.switch(status=503).
+
 What each answers can be switched to be slow, failing or malicious, here or by HTTP, and what came is written down. It
 is for trying and testing: it listens on this machine only, and keeps nothing when it ends.
 """

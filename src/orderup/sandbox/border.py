@@ -60,7 +60,7 @@ def media_type_of(request: Request) -> str:
 async def json_of(request: Request) -> dict[str, Any]:
     """Raises Refused unless it is an object."""
     try:
-        given = from_json(await _body_of(request))
+        given = from_json(await body_of(request))
     except ValueError as error:
         raise Refused(400, f"The body is not JSON: {error}.") from error
     if not isinstance(given, dict):
@@ -71,15 +71,16 @@ async def json_of(request: Request) -> dict[str, Any]:
 async def form_of(request: Request) -> dict[str, str]:
     """What was filled in. Raises Refused."""
     try:
-        return dict(parse_qsl((await _body_of(request)).decode(), max_num_fields=MOST_FORM_FIELDS))
+        return dict(parse_qsl((await body_of(request)).decode(), max_num_fields=MOST_FORM_FIELDS))
     except ValueError as error:
         raise Refused(400, f"The body is not a form of the sandbox's: {error}.") from error
 
 
-async def _body_of(request: Request) -> bytes:
-    body = b""
+async def body_of(request: Request, *, largest: int = LARGEST_BODY) -> bytes:
+    """Raises Refused."""
+    body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > LARGEST_BODY:
-            raise Refused(413, f"The body has more than {LARGEST_BODY} bytes.")
-    return body
+        if len(body) > largest:
+            raise Refused(413, f"The body has more than {largest} bytes.")
+    return bytes(body)

@@ -50,19 +50,19 @@ class Ledger:
         is_counted = arrival.path in self.counts or len(self.counts) < MOST_PATHS
         self.counts[arrival.path if is_counted else OTHER_PATHS] += 1
         self.arrivals.append(arrival)
-        self._tell()
+        self.tell()
         return arrival
 
     def end(self, arrival: Arrival, outcome: Outcome) -> None:
         arrival.outcome = outcome
-        self._tell()
+        self.tell()
 
     async def until(self, fact: Callable[["Ledger"], object]) -> None:
-        """Wait for what becomes true of it. Bring a deadline: it may never."""
+        """Wait for what becomes true of it, or by what came. Bring a deadline: it may never."""
         while not fact(self):
             await self._changed.wait()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Whoever waits looks once; the next change has an event of its own."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,6 +1,7 @@
 """Answering as the switches say. Whatever it does ends when the caller leaves, so that nothing is held for nobody."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -17,14 +18,23 @@ SECONDS_BETWEEN_DROPS = 1.0
 
 
 class Play(Response):
-    """An answer to one request. `said`: JSON, for a body that is honest."""
+    """An answer to one request. `said`: JSON, for a body that is honest; None: there is none. headers: besides."""
 
     media_type = "application/json"
 
-    def __init__(self, answer: Answer, said: Any, *, arrival: Arrival, ledger: Ledger, scale: float) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        said: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        arrival: Arrival,
+        ledger: Ledger,
+        scale: float,
+    ) -> None:
         self.answer, self.arrival, self.ledger, self.scale = answer, arrival, ledger, scale
-        headers = {} if answer.retry_after_seconds is None else {"retry-after": str(answer.retry_after_seconds)}
-        super().__init__(_content(answer, said), status_code=answer.status, headers=headers)
+        rest = {} if answer.retry_after_seconds is None else {"retry-after": str(answer.retry_after_seconds)}
+        super().__init__(_content(answer, said), status_code=answer.status, headers={**(headers or {}), **rest})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outcome = await self._play(scope, receive, send)
@@ -81,4 +91,4 @@ def _content(answer: Answer, said: Any) -> bytes:
         case Body.EMPTY:
             return b""
         case _:
-            return json.dumps(said, ensure_ascii=False).encode()
+            return b"" if said is None else json.dumps(said, ensure_ascii=False).encode()

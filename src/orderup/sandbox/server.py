@@ -4,13 +4,15 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import uvicorn
+from starlette.applications import Starlette
 
 from orderup.sandbox.app import build_app
 from orderup.sandbox.mealbox import Mealbox
+from orderup.sandbox.service import Service
 from orderup.sandbox.wire import Protocol
 
 HOST = "127.0.0.1"
@@ -50,30 +52,40 @@ async def serve_sandbox(port: int = 0, *, scale: float = 1) -> AsyncIterator[San
 
     Raises OSError if a hundred ports in a row are taken.
     """
-    with _listen(port) as listener:
+    with listen(port) as listener:
         mealbox = Mealbox(scale=scale)
-        server = Server(
-            uvicorn.Config(
-                build_app([mealbox]),
-                http=Protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                limit_concurrency=MOST_AT_ONCE,
-            )
+        services: list[Service] = []
+        async with AsyncExitStack() as running:
+            for service in services:
+                await running.enter_async_context(service.open())
+            await running.enter_async_context(serve_app(build_app([mealbox], services), listener))
+            yield Sandbox(f"http://{HOST}:{listener.getsockname()[1]}", mealbox)
+
+
+@asynccontextmanager
+async def serve_app(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
+    server = Server(
+        uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=MOST_AT_ONCE,
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(server.serve(sockets=[listener]), name="sandbox")
-            try:
-                yield Sandbox(f"http://{HOST}:{listener.getsockname()[1]}", mealbox)
-            finally:
-                server.should_exit = True
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listener]), name="sandbox")
+        try:
+            yield
+        finally:
+            server.should_exit = True
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
     for tried in range(port, min(port + MOST_TRIED, LAST_PORT + 1)):
         try:
             listener = socket.create_server((HOST, tried), backlog=2048)
