@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orderup.errors import Misconfigured
-from orderup.model.delivery import Publication, Shape
+from orderup.model.delivery import FollowUp, Publication, Shape
+from orderup.model.event import EVENT_TYPES
 from orderup.model.kind import Kind, read_rate
 from orderup.model.plan import Plan
 from orderup.model.retry import Retry
@@ -15,6 +16,9 @@ from orderup.model.wait import Wait
 
 if TYPE_CHECKING:
     import httpx2
+
+
+R = TypeVar("R")
 
 
 class TaskContext(Protocol):
@@ -53,6 +57,15 @@ class Context(TaskContext, Protocol):
     @property
     def resources(self) -> Any:
         """What the shop's handlers share in this process, see `Shop`."""
+        ...
+
+    async def read(self, query: Callable[[Any], R]) -> R:
+        """What a function `(connection) -> result` reads in the database, as it is now. Raises Unavailable."""
+        ...
+
+    async def cancel(self, operation_id: str, *, reason: str, check: Callable[[Any], None] | None = None) -> bool:
+        """Cancel another operation of the shop; False if it is over, or `check`, which is given the operation as it is
+        then, raises Conflict. Raises NotFound, Unavailable."""
         ...
 
     async def heartbeat(self) -> None:
@@ -99,8 +112,9 @@ class Shop:
     staff reads of operations on its pages, names and values (as JSON has them) by id, the order's name first. adjust:
     `(settings, kinds)`, its kinds as the owner has set them. keeper: `(engine, settings)`, what it keeps running in
     each process that serves it. resources: `(settings, registry of metrics)`, an async context manager that gives what
-    its handlers share in a process, such as clients of third parties. stand_ins: settings with the address of a third
-    party, and where in the sandbox is what stands in for it if that is not set. places: pages of its back that staff
+    its handlers share in a process, such as clients of third parties. stand_ins: for each setting without which a
+    third party cannot be asked, the settings that lead to its stand-in, with {http}, {smtp_host}, {smtp_port} for where
+    the sandbox is. places: pages of its back that staff
     is led to, as words and paths.
     """
 
@@ -119,6 +133,7 @@ class Shop:
     schedules: dict[str, Schedule] = field(default_factory=dict)
     worker_functions: dict[str, WorkerFunction] = field(default_factory=dict)
     publications: list[Publication] = field(default_factory=list)
+    follow_ups: dict[str, FollowUp] = field(default_factory=dict)
     example: Callable[[], Plan] | None = None
     prune: Callable[[Any, Sequence[int]], None] | None = None
     forget: Callable[[Any, Sequence[int]], None] | None = None
@@ -126,7 +141,7 @@ class Shop:
     adjust: Callable[[Any, Mapping[str, Kind]], Mapping[str, Kind]] | None = None
     keeper: Callable[[Any, Any], Keeper] | None = None
     resources: Callable[[Any, Any], AbstractAsyncContextManager[Any]] | None = None
-    stand_ins: dict[str, str] = field(default_factory=dict)
+    stand_ins: dict[str, Mapping[str, str]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -187,6 +202,21 @@ class Shop:
                 raise Misconfigured(f"Shop {self.name} publishes {type} to {other.exchange} already.")
         self.publications.append(publication)
         return publication
+
+    def follow_up(self, *events: str) -> Callable[[H], H]:
+        """Decorate a function `(connection, event) -> Plan | None` that says what is placed because of an event of this
+        shop, once for each. It reads, nothing else, and may be asked about an event more than once."""
+
+        def register(function: H) -> H:
+            for type in events:
+                if type not in EVENT_TYPES:
+                    raise Misconfigured(f'There is no event "{type}". See docs/reference/events.md.')
+                if type in self.follow_ups:
+                    raise Misconfigured(f"Shop {self.name} says twice what follows upon {type}.")
+                self.follow_ups[type] = function
+            return function
+
+        return register
 
     def _add(self, name: str, **options: Any) -> Kind:
         if name in self.kinds:

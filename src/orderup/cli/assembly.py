@@ -15,6 +15,7 @@ from orderup.db.read import is_token_revoked
 from orderup.engine.claim import ClaimDesk
 from orderup.engine.clock import Clock
 from orderup.engine.engine import Engine, Limits
+from orderup.engine.follow_up import FollowUps
 from orderup.engine.lease import WorkerBook
 from orderup.engine.publish import Publisher, register_targets
 from orderup.engine.schedule import check_schedule
@@ -73,10 +74,15 @@ def make_engine(settings: Settings, database: Database, shops: Sequence[Shop]) -
 
 
 async def open_targets(
-    settings: Settings, shops: Sequence[Shop], stack: AsyncExitStack, *, note_returned: Callable[[str], None]
+    engine: Engine,
+    settings: Settings,
+    shops: Sequence[Shop],
+    stack: AsyncExitStack,
+    *,
+    note_returned: Callable[[str], None],
 ) -> list[Target]:
     """Where events go, to be closed with the stack. note_returned: see `RabbitMQ`."""
-    targets: list[Target] = []
+    targets: list[Target] = [FollowUps(engine, shop.name, shop.follow_ups) for shop in shops if shop.follow_ups]
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         from orderup.integrations.webhook import Webhook
 
@@ -133,7 +139,7 @@ async def open_house(
             local = LocalExecutor(engine, shops, resources=resources) if runs_handlers else None
             clock = Clock(engine, schedules=schedules, prunes={shop.name: shop.prune for shop in shops if shop.prune})
             engine_metrics = EngineMetrics(engine, metrics)
-            targets = await open_targets(settings, shops, stack, note_returned=engine_metrics.note_returned)
+            targets = await open_targets(engine, settings, shops, stack, note_returned=engine_metrics.note_returned)
             await register_targets(engine, targets)
             publishers = [Publisher(engine, target, observe=engine_metrics.note_arrivals) for target in targets]
             tasks = [

@@ -19,7 +19,9 @@ async def standing_in(settings: Settings, shops: Sequence[Shop], *, port: int | 
 
     Raises Misconfigured.
     """
-    missing = {name: path for shop in shops for name, path in shop.stand_ins.items() if getattr(settings, name) is None}
+    missing = {
+        name: instead for shop in shops for name, instead in shop.stand_ins.items() if getattr(settings, name) is None
+    }
     if not missing:
         yield settings
         return
@@ -31,8 +33,9 @@ async def standing_in(settings: Settings, shops: Sequence[Shop], *, port: int | 
     try:
         async with serve_sandbox(port) as sandbox:
             log.info("the sandbox stands in for third parties", url=sandbox.base_url, instead_of=names)
-            addresses = {name: f"{sandbox.base_url}{path}" for name, path in missing.items()}
-            yield settings.model_copy(update=addresses)
+            where = {"http": sandbox.base_url}
+            found = {setting: text.format(**where) for instead in missing.values() for setting, text in instead.items()}
+            yield Settings.model_validate({**settings.model_dump(exclude_unset=True), **found})
     except OSError as error:
         raise Misconfigured(
             f"The sandbox cannot listen: {error.strerror}. Choose another port with --sandbox-port, or set {names}."

@@ -1,8 +1,8 @@
 """What a handler of this process is given."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -12,15 +12,18 @@ from orderup.db.database import Claimed, ReadConnection
 from orderup.db.tables import tasks
 from orderup.engine.engine import Engine
 from orderup.engine.wait import remember
-from orderup.errors import StaleToken, Unavailable
+from orderup.errors import Conflict, StaleToken, Unavailable
 from orderup.executors.third_parties import ThirdParties
-from orderup.model.ids import show_id, show_task_id
+from orderup.model import steer
+from orderup.model.ids import read_id, show_id, show_task_id
+from orderup.model.operation import Draft
 from orderup.model.placing import encode
 
 if TYPE_CHECKING:
     import httpx2
 
 log = structlog.get_logger("orderup.handlers")
+R = TypeVar("R")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -92,6 +95,23 @@ class LocalContext:
         if token != task.token:
             reason = "another worker has the task" if token else f"the task is {status}"
             raise StaleToken(self.task_id, reason=f"this claim has ended and {reason}")
+
+    async def read(self, query: Callable[[ReadConnection], R]) -> R:
+        return await self._engine.database.read(query)
+
+    async def cancel(self, operation_id: str, *, reason: str, check: Callable[[Draft], None] | None = None) -> bool:
+        engine = self._engine
+
+        def decide(draft: Draft) -> None:
+            if check is not None:
+                check(draft)
+            steer.cancel(draft, reason=reason, now=engine.now())
+
+        try:
+            await engine.desk.decide(read_id(operation_id), decide, shop=self._claimed.shop)
+        except Conflict:
+            return False
+        return True
 
     async def remember(self, memo: Any) -> None:
         task = self._claimed.task

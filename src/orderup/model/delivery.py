@@ -11,6 +11,7 @@ import msgspec
 from orderup.errors import Misconfigured, NotFound, TaskFailed, UpstreamFailed
 from orderup.model.event import EVENT_TYPES, Audience, Event
 from orderup.model.ids import show_id
+from orderup.model.plan import Plan
 
 _ID = re.compile(r"([0-9]{1,18})-([a-z][a-z0-9_]{0,39})")
 
@@ -74,6 +75,8 @@ class Target(Protocol):
         ...
 
 
+# `(connection, event)`: what is to be placed because of it, or None. It reads; the same event may be asked for again.
+FollowUp = Callable[[Any, Event], Plan | None]
 # `(connection, events)`: the body of each event's message, as JSON has it, in their order; None of one that has none.
 Shape = Callable[[Any, Sequence[Event]], Sequence[Any]]
 LONGEST_EXCHANGE, LONGEST_ROUTING_KEY = 127, 255

@@ -13,7 +13,7 @@ shop.front, shop.back = front, back
 shop.tables, shop.templates = metadata, TEMPLATES
 shop.prune, shop.forget, shop.facts = prune_orders, forget_orders, facts_of_orders
 shop.keeper, shop.resources = Counter, open_upstreams
-shop.stand_ins = {"user_service_url": "/mealbox", "product_service_url": "/mealbox"}
+shop.stand_ins = {name: {name: "{http}/mealbox"} for name in ("user_service_url", "product_service_url")}
 shop.places = {"Services that it needs": "/services"}
 
 __all__ = ["shop"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orderup.errors import TaskFailed
-from orderup.shop import Context, WorkerFunction
+from orderup.shop import TaskContext, WorkerFunction
 
 SECONDS_A_MINUTE = 1.0
 KNEADING_MINUTES, TOPPING_MINUTES, DELIVERY_MINUTES = 4.0, 2.0, 6.0
@@ -19,7 +19,7 @@ GRAMS_A_TOPPING = 45
 SLICES = 8
 
 
-async def make_dough(task: Context, *, speed: float = 1.0) -> dict[str, Any]:
+async def make_dough(task: TaskContext, *, speed: float = 1.0) -> dict[str, Any]:
     """From flour, water, yeast, salt and oil (`…_g`, `…_ml`): the dough's weight and temperature."""
     ingredients = [amount for name, amount in task.params.items() if name.endswith(("_g", "_ml"))]
     if not ingredients:
@@ -30,7 +30,7 @@ async def make_dough(task: Context, *, speed: float = 1.0) -> dict[str, Any]:
     return {"weight_g": round(weight), "temperature_celsius": _about(24.0, 1.0), "kneaded_minutes": minutes}
 
 
-async def add_toppings(task: Context, *, speed: float = 1.0) -> dict[str, Any]:
+async def add_toppings(task: TaskContext, *, speed: float = 1.0) -> dict[str, Any]:
     """`toppings`, in their order, onto the dough."""
     toppings: Sequence[str] = task.params.get("toppings", ())
     minutes = await _work(TOPPING_MINUTES, speed=speed)
@@ -39,7 +39,7 @@ async def add_toppings(task: Context, *, speed: float = 1.0) -> dict[str, Any]:
     return {"toppings": list(toppings), "weight_g": round(dough + weight), "minutes": minutes}
 
 
-async def bake_pizza(task: Context, *, speed: float = 1.0) -> dict[str, Any]:
+async def bake_pizza(task: TaskContext, *, speed: float = 1.0) -> dict[str, Any]:
     """At `temperature_celsius` for `minutes`: what the oven's probe and clock said."""
     wanted = {**USUAL_BAKING, **task.params}
     minutes = await _work(wanted["minutes"], speed=speed)
@@ -51,7 +51,7 @@ async def bake_pizza(task: Context, *, speed: float = 1.0) -> dict[str, Any]:
     }
 
 
-async def deliver_pizza(_task: Context, *, speed: float = 1.0) -> dict[str, Any]:
+async def deliver_pizza(_task: TaskContext, *, speed: float = 1.0) -> dict[str, Any]:
     """To the door: how long it took, and how warm it still was."""
     minutes = await _work(DELIVERY_MINUTES, speed=speed)
     return {"minutes": minutes, "temperature_celsius": _about(65.0, 4.0)}
@@ -68,7 +68,7 @@ def _about(value: float, spread: float) -> float:
     return round(random.uniform(value - spread, value + spread), 1)
 
 
-def _result(task: Context, name: str) -> dict[str, Any]:
+def _result(task: TaskContext, name: str) -> dict[str, Any]:
     result = task.inputs.get(name)
     return result if isinstance(result, dict) else {}
 
