@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": LEFT | {"db", "engine"},
     "shops": LEFT | {"db", "engine", "web", "integrations", "orderup"},
     # Beside them; shops call the integrations, a worker stands on another machine, the sandbox stands in for strangers.
-    "integrations": {"errors", "model"},
+    "integrations": {"errors", "model", "settings"},
     "worker": {"errors", "model"},
     "sandbox": set(),
 }
@@ -188,7 +188,6 @@ def plant(source: Path, name: str, text: str) -> None:
         ("executors/local", "from orderup.web import front"),
         ("executors/local", "from orderup.shops.pizza import plan"),
         ("integrations/jira", "from orderup.db import write"),
-        ("integrations/jira", "from orderup.settings import Settings"),
         ("worker/client", "from orderup.engine import claim"),
         ("sandbox/jira", "from orderup.errors import NotFound"),
         ("shops/pizza/plan", "from orderup.shops.coffee.plan import brew"),
