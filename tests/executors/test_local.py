@@ -23,7 +23,7 @@ from orderup.engine.place import place_order
 from orderup.engine.prune import prune_operations
 from orderup.engine.rescue import Rescuer
 from orderup.engine.steer import cancel_operation, pause_operation, resume_operation
-from orderup.errors import TaskFailed, UpstreamFailed, UpstreamRefused
+from orderup.errors import Resting, TaskFailed, UpstreamFailed, UpstreamRefused
 from orderup.executors.local import LocalExecutor
 from orderup.executors.upkeep import end_lease, keep_lease
 from orderup.model.event import Audience
@@ -301,6 +301,22 @@ async def test_a_third_party_that_asks_for_a_rest_pauses_the_queue(database: Dat
     rows = await database.read(lambda connection: connection.rows(select(queues.c.name, queues.c.paused_until)))
     [until] = [until for name, until in rows if name == "shop/bake"]
     assert until > crew.engine.now()
+
+
+async def test_a_third_party_that_is_left_alone_costs_no_attempt_and_no_memo(database: Database) -> None:
+    """However often it is: this task may fail once only, and has not failed."""
+    seen: list[int] = []
+
+    async def handler(context: Context) -> str:
+        seen.append(context.memo or 0)
+        if len(seen) < 4:
+            await context.remember(len(seen))
+            raise Resting(0.001)
+        return "done"
+
+    task = await bake_once(database, handler, retry=Retry(attempts=1))
+    assert seen == [0, 1, 2, 3]
+    assert (task.status, task.failures, task.error) == (TaskStatus.COMPLETED, 0, None)
 
 
 async def test_whatever_handlers_do_the_executor_goes_on(database: Database) -> None:
