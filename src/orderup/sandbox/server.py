@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from orderup.sandbox.app import build_app
 from orderup.sandbox.mealbox import Mealbox
 from orderup.sandbox.service import Service
+from orderup.sandbox.slack import Slack
 from orderup.sandbox.wire import Protocol
 
 HOST = "127.0.0.1"
@@ -29,6 +30,7 @@ class Sandbox:
 
     base_url: str
     mealbox: Mealbox
+    slack: Slack
 
 
 class Server(uvicorn.Server):
@@ -54,12 +56,13 @@ async def serve_sandbox(port: int = 0, *, scale: float = 1) -> AsyncIterator[San
     """
     with listen(port) as listener:
         mealbox = Mealbox(scale=scale)
-        services: list[Service] = []
+        slack = Slack(scale=scale)
+        services: list[Service] = [slack]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
             await running.enter_async_context(serve_app(build_app([mealbox], services), listener))
-            yield Sandbox(f"http://{HOST}:{listener.getsockname()[1]}", mealbox)
+            yield Sandbox(f"http://{HOST}:{listener.getsockname()[1]}", mealbox, slack=slack)
 
 
 @asynccontextmanager
