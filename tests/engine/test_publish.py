@@ -331,6 +331,15 @@ async def test_a_publisher_that_lost_its_target_writes_nothing_and_sends_nothing
     assert [each.event["n"] for each in receiver.received] == [1]
 
 
+async def test_a_publisher_that_lost_its_target_takes_it_again_once_it_can(house: House, receiver: Receiver) -> None:
+    async with publishing(house, receiver, lease=timedelta(seconds=3), deadline=timedelta(seconds=1)):
+        await carry_out(house)
+        await until_all_are(house, DeliveryState.DELIVERED, EVENTS)
+        await hold_as(house, receiver, "stranger")  # whose beat stands still
+        await carry_out(house)
+        await until_all_are(house, DeliveryState.DELIVERED, 2 * EVENTS)
+
+
 async def until_queued(house: House, count: int) -> None:
     async def are() -> bool:
         return len(await rows(house)) == count

@@ -54,6 +54,9 @@ LEASE = timedelta(seconds=30)
 DEADLINE = timedelta(seconds=15)
 LONGEST_REST = timedelta(hours=1)
 MOST_AT_ONCE = 500
+# At most one look at the log, and one at what is due, in that time, unless there is more than one look takes in: where
+# events come one by one, many share what is written of them. The first one after a while waits for nothing.
+PAUSE_SECONDS = 0.05
 SAFETY_NET_SECONDS = 2.0
 LONGEST_ERROR = 500
 
@@ -178,7 +181,9 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(), name=f"publisher: hold {self.target.name}")
             group.create_task(self._follow(position), name=f"publisher: follow the log for {self.target.name}")
-            group.create_task(self._send(), name=f"publisher: send to {self.target.name}")
+            # in the group's own body: before Python 3.13, where a task fails that is waited for after the body, the task
+            # around the group counts as being cancelled for ever
+            await self._send()
 
     async def _beat(self) -> None:
         while True:
@@ -189,7 +194,9 @@ class Publisher:
 
     async def _follow(self, position: int) -> None:
         reader, written = self.engine.database.log(position), self.monotonic()
+        pace = _Pace()
         while True:
+            await pace.keep()
             self._news.clear()
             found = await reader.read(MOST_AT_ONCE)
             told = [event for event in found if self.target.wants(event)]
@@ -199,6 +206,8 @@ class Publisher:
                 written = self.monotonic()
             if len(found) < MOST_AT_ONCE:
                 await _set_or_later(self._news, seconds=SAFETY_NET_SECONDS)
+            else:
+                pace.hurry()
 
     async def _add(self, told: Sequence[Event], position: int) -> None:
         now = self.engine.now()
@@ -212,10 +221,15 @@ class Publisher:
         self._landed = asyncio.Queue()
         async with asyncio.TaskGroup() as group:
             flying: set[int] = set()
+            pace = _Pace()
             while True:
+                await pace.keep()
                 self._due.clear()
                 seconds = await self._start(group, flying)
-                await _set_or_later(self._due, seconds=seconds)
+                if seconds:
+                    await _set_or_later(self._due, seconds=seconds)
+                else:
+                    pace.hurry()
                 landed = dict(self._landed.get_nowait() for _ in range(self._landed.qsize()))
                 if outcomes := [each for each in landed.values() if each is not None]:
                     await self._settle(outcomes)
@@ -225,7 +239,7 @@ class Publisher:
                     await self._note_absence(why)
 
     async def _start(self, group: asyncio.TaskGroup, flying: set[int]) -> float:
-        """Send what is due, as far as there is room; seconds until there may be more."""
+        """Send what is due, as far as there is room; seconds until there may be more, 0 if there is more already."""
         room = self.target.most_in_flight - len(flying)
         if room <= 0:
             return SAFETY_NET_SECONDS
@@ -234,7 +248,8 @@ class Publisher:
         if self.monotonic() >= self._sure_until:
             return self.lease / 30  # a heartbeat is on its way
         now = self.engine.now()
-        due, prepared, later = await self._read(now, most=room, but=flying)
+        most = min(room, MOST_AT_ONCE)
+        due, prepared, later = await self._read(now, most=most, but=flying)
         flying |= {each.event.operation_id for each in due}
         ready = []
         for each, one in zip(due, prepared, strict=True):
@@ -245,6 +260,8 @@ class Publisher:
         for first in range(0, len(ready), self.target.most_together):
             some = ready[first : first + self.target.most_together]
             group.create_task(self._try(some), name=f"deliver {some[0][0].event.seq} to {self.target.name}")
+        if len(due) == most < room:
+            return 0.0
         return SAFETY_NET_SECONDS if later is None else min(SAFETY_NET_SECONDS, max(0.01, (later - now) / 1e6))
 
     async def _reach(self) -> bool:
@@ -376,6 +393,24 @@ def _said(errors: ExceptionGroup[Exception]) -> str:
     """By all that are in it."""
     said = {_said(each) if isinstance(each, ExceptionGroup) else str(each) for each in errors.exceptions}
     return "; ".join(sorted(said))
+
+
+class _Pace:
+    """Of what is done over and over."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def keep(self) -> None:
+        """Return when it is time to begin again."""
+        loop = asyncio.get_running_loop()
+        if (wait := self._next - loop.time()) > 0:
+            await asyncio.sleep(wait)
+        self._next = loop.time() + PAUSE_SECONDS
+
+    def hurry(self) -> None:
+        """It is time now."""
+        self._next = 0.0
 
 
 async def _set_or_later(event: asyncio.Event, *, seconds: float) -> None:
