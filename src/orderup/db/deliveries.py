@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, and_, func, insert, or_, select, text, update
+from sqlalchemy import BigInteger, Select, and_, column, func, insert, literal, or_, select, text, true, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from orderup.db.database import ReadConnection, WriteConnection
 from orderup.db.rows import EVENT_COLUMNS, read_event
@@ -17,9 +18,9 @@ from orderup.model.event import Event
 MOST_COUNTED = 10_000
 # SQLite takes 32,766 values in a statement.
 MOST_IDS = 1_000
-# Ways to read that have no order; of this transaction only.
-_UNORDERED = "array['enable_sort', 'enable_bitmapscan', 'enable_seqscan']"
-_ALLOW = text(f"select set_config(way, :is_on, true) from unnest({_UNORDERED}) way")
+# Ways to read that begin with all there is; of this transaction only.
+_WHOLE = ", ".join(f"'enable_{way}'" for way in ("sort", "bitmapscan", "seqscan", "hashjoin", "mergejoin"))
+_ALLOW = text(f"select set_config(way, :is_on, true) from unnest(array[{_WHOLE}]) way")
 PENDING, DELIVERED, FAILED = (state.value for state in DeliveryState)
 # As the index of open ones has it: with `state = …` alone SQLite does not know that it will do.
 _IS_OPEN = text("deliveries.state <> 'delivered'")
@@ -123,14 +124,23 @@ def add_deliveries(connection: WriteConnection, target: str, told: Sequence[Even
     row = {"target": target, "state": PENDING, "tries": 0, "at": now}
     rows = [{**row, "seq": event.seq, "operation_id": event.operation_id} for event in told]
     connection.execute(insert(deliveries), rows)
-    _let_first_go(connection, target, {event.operation_id for event in told}, now=now)
+    with _by_index(connection):
+        _let_first_go(connection, target, {event.operation_id for event in told}, now=now)
 
 
 def settle(connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, now: int) -> None:
     """Write down what came of tries; what waited for them goes next."""
+    with _by_index(connection):
+        _write_outcomes(connection, target, outcomes, now=now)
+        ended = {each.operation_id for each in outcomes if each.state != PENDING}
+        _let_first_go(connection, target, ended, now=now)
+
+
+def _write_outcomes(connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, now: int) -> None:
     arrived = [each.seq for each in outcomes if each.error is None]
     for first in range(0, len(arrived), MOST_IDS):
-        those = and_(deliveries.c.target == target, deliveries.c.seq.in_(arrived[first : first + MOST_IDS]))
+        seqs = connection.among(deliveries.c.seq, arrived[first : first + MOST_IDS])
+        those = and_(deliveries.c.target == target, seqs)
         connection.execute(
             update(deliveries)
             .where(those, _IS_PENDING)
@@ -149,32 +159,34 @@ def settle(connection: WriteConnection, target: str, outcomes: Sequence[Outcome]
                 error=each.error,
             )
         )
-    ended = {each.operation_id for each in outcomes if each.state != PENDING}
-    _let_first_go(connection, target, ended, now=now)
 
 
 def _let_first_go(connection: WriteConnection, target: str, operation_ids: Iterable[int], *, now: int) -> None:
     """Of each operation the first pending delivery is due, unless it is already."""
-    earlier = deliveries.alias("earlier")
-    has_earlier = (
-        select(earlier.c.seq)
-        .where(
-            earlier.c.operation_id == deliveries.c.operation_id,
-            earlier.c.seq < deliveries.c.seq,
-            earlier.c.target == target,
-            earlier.c.ended_at.is_(None),
-        )
-        .exists()
-    )
     ids = sorted(operation_ids)
-    for first in range(0, len(ids), MOST_IDS):
-        waiting = and_(
-            deliveries.c.operation_id.in_(ids[first : first + MOST_IDS]),
-            deliveries.c.target == target,
-            _IS_PENDING,
-            deliveries.c.next_try_at.is_(None),
-        )
-        connection.execute(update(deliveries).where(waiting, ~has_earlier).values(next_try_at=now))
+    for start in range(0, len(ids), MOST_IDS):
+        # mostly there are none: what is settled was the last of its operation
+        if firsts := connection.rows(_firsts(connection, target, ids[start : start + MOST_IDS])):
+            those = connection.among(deliveries.c.seq, [seq for (seq,) in firsts])
+            is_waiting = and_(deliveries.c.target == target, _IS_PENDING, deliveries.c.next_try_at.is_(None))
+            connection.execute(update(deliveries).where(those, is_waiting).values(next_try_at=now))
+
+
+def _firsts(connection: WriteConnection, target: str, ids: Sequence[int]) -> Select[Any]:
+    """The seq of the first pending delivery of each of these operations."""
+    own = deliveries.alias("own")
+    pending = and_(own.c.target == target, own.c.ended_at.is_(None))
+    if connection.connection.dialect.name == "sqlite":
+        return select(func.min(own.c.seq)).where(own.c.operation_id.in_(ids), pending).group_by(own.c.operation_id)
+    # one look for each: what an operation has is not to be guessed at from how many deliveries there are
+    each = (
+        func.unnest(literal(ids, ARRAY(BigInteger)))
+        .table_valued(column("id", BigInteger), name="each")
+        .render_derived()
+    )
+    first = select(own.c.seq).where(own.c.operation_id == each.c.id, pending).order_by(own.c.seq).limit(1)
+    lateral = first.lateral("first")
+    return select(lateral.c.seq).select_from(each.join(lateral, true()))
 
 
 def read_due(
@@ -191,7 +203,7 @@ def read_due(
         .limit(most)
     )
     if but:
-        due = due.where(deliveries.c.operation_id.not_in(sorted(but)))
+        due = due.where(~connection.among(deliveries.c.operation_id, sorted(but)))
     later = select(func.min(deliveries.c.next_try_at)).where(here, deliveries.c.next_try_at > now)
     with _by_index(connection):
         found = [Due(read_event(row[:-1]), row[-1]) for row in connection.rows(due)]
@@ -201,8 +213,9 @@ def read_due(
 
 @contextmanager
 def _by_index(connection: ReadConnection) -> Iterator[None]:
-    """What is read here follows an index in its order, and stops where it has enough. Without statistics of a table
-    that has just grown PostgreSQL takes it for small, and would read and sort all that waits, each time."""
+    """What is looked up here follows an index in its order, and stops where it has enough. Without statistics of a
+    table that has just grown PostgreSQL takes it for small, and would read all of it, or sort all that waits, each
+    time."""
     if connection.connection.dialect.name != "postgresql":
         yield
         return

@@ -181,8 +181,8 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(), name=f"publisher: hold {self.target.name}")
             group.create_task(self._follow(position), name=f"publisher: follow the log for {self.target.name}")
-            # in the group's own body: before Python 3.13, where a task fails that is waited for after the body, the task
-            # around the group counts as being cancelled for ever
+            # in the group's own body: before Python 3.13, when a task fails that is waited for after the body, the task
+            # around the group counts as cancelled for ever
             await self._send()
 
     async def _beat(self) -> None:

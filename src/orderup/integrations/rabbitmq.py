@@ -52,7 +52,8 @@ CONNECT_SECONDS, CLOSE_SECONDS = 5.0, 2.0
 CONFIRM = timedelta(seconds=10)
 # A connection that is cut without a word is noticed after three of them.
 HEARTBEAT_SECONDS = 10
-MOST_IN_FLIGHT, MOST_TOGETHER = 500, 100
+# Twice what is read at once: half of it is looked up and written down while the other half is on its way.
+MOST_IN_FLIGHT, MOST_TOGETHER = 1_000, 100
 # What RabbitMQ 4 takes. It closes the channel of whoever sends more, and with it all that is on its way.
 LARGEST_BODY = 16 << 20
 PERSISTENT = 2

@@ -55,7 +55,7 @@ def _orders(connection: ReadConnection, ids: Sequence[int]) -> dict[int, Mapping
     statement = (
         select(mealbox_orders, operations.c.placed_at)
         .join(operations, operations.c.id == columns.operation_id)
-        .where(columns.operation_id.in_(ids), columns.total_amount.is_not(None))
+        .where(connection.among(columns.operation_id, ids), columns.total_amount.is_not(None))
     )
     return {row["operation_id"]: {**row} for row in connection.execute(statement).mappings()}
 
