@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -121,6 +122,20 @@ def _check_repository(name: str) -> str:
     return name
 
 
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("is no time zone; write it like Europe/Paris") from error
+    return name
+
+
+def _check_mail_domain(name: str) -> str:
+    if len(name) > 253 or not re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name):
+        raise ValueError("must be the part behind an address's @, such as gmail.com")
+    return name
+
+
 HttpUrl = Annotated[str, _read_url("http", "https")]
 # To the letter: a slash at its end may matter to whoever reads it.
 ExactUrl = Annotated[str, AfterValidator(lambda url: _check_url(url, "http", "https"))]
@@ -133,6 +148,8 @@ BrokerUrl = Annotated[str, _read_url("amqp", "amqps", "redis", "rediss")]
 Network = Annotated[str, AfterValidator(_check_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_read_networks)]
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
+Zone = Annotated[str, AfterValidator(_check_zone)]
+MailDomain = Annotated[str, AfterValidator(_check_mail_domain)]
 Repository = Annotated[str, AfterValidator(_check_repository)]
 
 
@@ -224,6 +241,17 @@ class Settings(BaseModel):
     upstream_most_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 800
     """Calls to one of those services that may be under way at once, in one process."""
 
+    # The bakery
+
+    bakery_daily_issue: bool = True
+    """1: ingredients are ordered by one issue a day, at 06:00 UTC. 0: by one issue an order."""
+    bakery_issue_due_days: Annotated[int, Field(ge=0, le=365)] = 1
+    """Days after which the ingredients of an issue are due."""
+    bakery_zone: Zone = "UTC"
+    """The time zone of the bakery's clock, such as Europe/Paris: of times that are written for people."""
+    bakery_mail_domain: MailDomain = "gmail.com"
+    """Where a customer is written to whose address nobody knows, as mr_cakelover@ this domain."""
+
     # What is said about it
 
     log_format: LogFormat = LogFormat.PEOPLE
@@ -270,6 +298,8 @@ class Settings(BaseModel):
     """Unset: the sandbox stands in for Jira."""
     jira_project: str = "BAKE"
     """The key of the project that issues are made in."""
+    jira_search_seconds: Annotated[float, Field(gt=0, le=3600)] = 20
+    """Seconds until an issue that was just made can be found, so that none is made twice."""
     jira_webhook_secret: SecretStr | None = None
     """Signs Jira's webhooks. Unset: they are off, 404."""
     jira_automation_secret: SecretStr | None = None
@@ -301,6 +331,8 @@ class Settings(BaseModel):
     """The Drive API."""
     google_docs_url: HttpUrl = "https://docs.googleapis.com/v1"
     """The Docs API."""
+    google_search_seconds: Annotated[float, Field(gt=0, le=3600)] = 20
+    """Seconds until a document that was just made can be found, so that none is made twice."""
     google_drive_id: str | None = None
     """The shared drive that documents are kept in. Unset: the account's own."""
 

@@ -203,9 +203,10 @@ class Shop:
         self.publications.append(publication)
         return publication
 
-    def follow_up(self, *events: str) -> Callable[[H], H]:
+    def follow_up(self, *events: str, when: Callable[[Any], bool] | None = None) -> Callable[[H], H]:
         """Decorate a function `(connection, event) -> Plan | None` that says what is placed because of an event of this
-        shop, once for each. It reads, nothing else, and may be asked about an event more than once."""
+        shop, once for each. It reads, nothing else, and may be asked about an event more than once. when: `(settings)`,
+        whether the owner wants it at all."""
 
         def register(function: H) -> H:
             for type in events:
@@ -213,7 +214,7 @@ class Shop:
                     raise Misconfigured(f'There is no event "{type}". See docs/reference/events.md.')
                 if type in self.follow_ups:
                     raise Misconfigured(f"Shop {self.name} says twice what follows upon {type}.")
-                self.follow_ups[type] = function
+                self.follow_ups[type] = FollowUp(function, when)
             return function
 
         return register

@@ -82,7 +82,11 @@ async def open_targets(
     note_returned: Callable[[str], None],
 ) -> list[Target]:
     """Where events go, to be closed with the stack. note_returned: see `RabbitMQ`."""
-    targets: list[Target] = [FollowUps(engine, shop.name, shop.follow_ups) for shop in shops if shop.follow_ups]
+    targets: list[Target] = []
+    for shop in shops:
+        wanted = {type: each for type, each in shop.follow_ups.items() if each.when is None or each.when(settings)}
+        if wanted:
+            targets.append(FollowUps(engine, shop.name, wanted))
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         from orderup.integrations.webhook import Webhook
 

@@ -35,7 +35,7 @@ class FollowUps:
         """It is here."""
 
     def prepare(self, connection: Any, events: Sequence[Event]) -> Sequence[tuple[Event, Plan] | None]:
-        plans = [self.plans[event.type](connection, event) for event in events]
+        plans = [self.plans[event.type].plan(connection, event) for event in events]
         return [None if plan is None else (event, plan) for event, plan in zip(events, plans, strict=True)]
 
     async def send(self, prepared: Sequence[tuple[Event, Plan]]) -> Sequence[TaskFailed | None]:

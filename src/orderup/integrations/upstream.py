@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import httpx2
 import msgspec
@@ -73,7 +74,16 @@ def rest_of(reply: Reply) -> timedelta | None:
 
 
 class UpstreamMetrics:
-    """Of all services of a process."""
+    """Of all services of a process, whichever shop asks them."""
+
+    _of: ClassVar["WeakKeyDictionary[CollectorRegistry, UpstreamMetrics]"] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, registry: CollectorRegistry) -> "UpstreamMetrics":
+        """The same for all that ask with one registry."""
+        if registry not in cls._of:
+            cls._of[registry] = cls(registry)
+        return cls._of[registry]
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.seconds = Histogram(

@@ -75,8 +75,15 @@ class Target(Protocol):
         ...
 
 
-# `(connection, event)`: what is to be placed because of it, or None. It reads; the same event may be asked for again.
-FollowUp = Callable[[Any, Event], Plan | None]
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What an event leads to. plan: `(connection, event)`, what is to be placed because of it, or None; it reads, and
+    may be asked about an event again. when: whether the owner's settings want it at all; None: they do."""
+
+    plan: Callable[[Any, Event], Plan | None]
+    when: Callable[[Any], bool] | None = None
+
+
 # `(connection, events)`: the body of each event's message, as JSON has it, in their order; None of one that has none.
 Shape = Callable[[Any, Sequence[Event]], Sequence[Any]]
 LONGEST_EXCHANGE, LONGEST_ROUTING_KEY = 127, 255

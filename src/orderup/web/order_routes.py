@@ -28,7 +28,7 @@ from orderup.web.app import Json
 from orderup.web.auth import AsOrderCaller
 from orderup.web.idempotency import REPLAYED, idempotency_key, takes_key
 from orderup.web.live import After, event_stream, stream_to
-from orderup.web.orders import PATHS, engine_of, find_order, load, stays_open
+from orderup.web.orders import NUMBERED, PATHS, FindByNumber, engine_of, find_order, load, stays_open
 from orderup.web.routes import Router
 
 # What the order's customer is shown of it.
@@ -97,10 +97,14 @@ def add_order_routes(
     model: type[BaseModel] = OrderView,
     check_cancel: CancelCheck = may_always_cancel,
     attend: Attend = attended_by_nobody,
+    find: FindByNumber | None = None,
 ) -> None:
     """`path`: of the shop's orders, relative to its root, such as `pizzas`. `model`: what `view` gives, for the API's
-    description. `attend`: entered for as long as somebody follows an order live."""
+    description. `attend`: entered for as long as somebody follows an order live. `find`: of a shop whose orders have
+    numbers; links lead by the operation's id all the same."""
     PATHS[shop] = path
+    if find is not None:
+        NUMBERED[shop] = find
     _add_view(router, shop, path, view, model)
     _add_cancel(router, shop, path, view, model, check_cancel)
     _add_following(router, shop, path, attend)

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import HTTPConnection, Request
 
-from orderup.db.database import WriteConnection
+from orderup.db.database import ReadConnection, WriteConnection
 from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
@@ -22,8 +22,14 @@ from orderup.web.order_keys import has_this_hash, may_see_order, new_order_key, 
 from orderup.web.tokens import Caller, Role
 
 Rows = Callable[[WriteConnection, OperationId], None]
-# Where the orders of each shop are, relative to its root: noted when its routes are written (order_routes.py).
+# The operation of an order that people call by a number.
+FindByNumber = Callable[[ReadConnection, int], OperationId | None]
+# Where the orders of each shop are, relative to its root, and how those with a number are found: noted when its routes
+# are written (order_routes.py).
 PATHS: dict[str, str] = {}
+NUMBERED: dict[str, FindByNumber] = {}
+# With one more it would be as long as an operation's id.
+LONGEST_NUMBER = 12
 
 
 def engine_of(connection: HTTPConnection) -> Engine:
@@ -109,7 +115,8 @@ async def load(engine: Engine, operation_id: int, *, what: str = "operation") ->
 
 async def find_order(connection: HTTPConnection, caller: Caller, shop: str, id: str) -> Operation:
     """The operation of an order that this caller may see. Raises NotFound, for those that he may not, too."""
-    operation = await load(engine_of(connection), read_id(id, what="order"), what="order")
+    operation_id = await _operation_id(engine_of(connection), shop, id)
+    operation = await load(engine_of(connection), operation_id, what="order")
     if operation.shop != shop:
         raise NotFound("order", id)
     if settings_of(connection).secret_key is None:
@@ -124,6 +131,17 @@ async def find_order(connection: HTTPConnection, caller: Caller, shop: str, id: 
     if not is_allowed:
         raise NotFound("order", id)
     return operation
+
+
+async def _operation_id(engine: Engine, shop: str, id: str) -> OperationId:
+    """Of an order's number, where the shop has numbers, or of its operation's id. Raises NotFound."""
+    find = NUMBERED.get(shop)
+    if find is None or len(id) > LONGEST_NUMBER or not id.isascii() or not id.isdigit():
+        return read_id(id, what="order")
+    found = await engine.database.read(lambda connection: find(connection, int(id)))
+    if found is None:
+        raise NotFound("order", id)
+    return found
 
 
 def stays_open(connection: HTTPConnection, caller: Caller, operation: Operation) -> Check | None:

@@ -59,7 +59,7 @@ class Upstreams:
 
 @asynccontextmanager
 async def open_upstreams(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[Upstreams]:
-    metrics = UpstreamMetrics(registry)
+    metrics = UpstreamMetrics.of(registry)
     deadline, most = timedelta(seconds=settings.upstream_deadline_seconds), settings.upstream_most_in_flight
     urls = settings.user_service_url, settings.product_service_url
     users, products = (
