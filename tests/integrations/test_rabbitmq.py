@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,15 +54,6 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     values = {} if is_file else {"database_url": request.getfixturevalue("prepared_postgres")}
     async with open_test_house(settings_for(tmp_path, **values)) as house:
         yield house
-
-
-@pytest.fixture
-def broker(rabbitmq_program: Path) -> Iterator[Broker]:
-    """One of the test's own, which runs."""
-    broker = Broker(rabbitmq_program)
-    broker.start()
-    yield broker
-    broker.remove()
 
 
 def shop_with(exchange: str, *, events: Sequence[str] = TYPES, shape: Shape | None = None) -> Shop:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.services import ports, postgres, redis
+from tests.services import ports, postgres, rabbitmq, redis
 from tests.services.lookup import SERVICES, Lookup, Missing
 
 _LOOKUP = pytest.StashKey[Lookup]()
@@ -195,6 +195,15 @@ def redis_url(redis_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def rabbitmq_program(found_service: Callable[[str], str]) -> Path:
     return Path(found_service("rabbitmq_program"))
+
+
+@pytest.fixture
+def broker(rabbitmq_program: Path) -> Iterator[rabbitmq.Broker]:
+    """A RabbitMQ of this test's own, started, which it may kill and start again."""
+    broker = rabbitmq.Broker(rabbitmq_program)
+    broker.start()
+    yield broker
+    broker.remove()
 
 
 @pytest.fixture(scope="session")
