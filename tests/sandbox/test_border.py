@@ -5,8 +5,9 @@ import socket
 import httpx2
 import pytest
 
-from orderup.sandbox import Sandbox
+from orderup.sandbox import Sandbox, serve_sandbox
 from orderup.sandbox.wire import LARGEST_HEAD
+from tests.sandbox.conftest import JSON
 from tests.web.sample import exchange
 
 
@@ -49,3 +50,16 @@ async def test_a_head_without_an_end_is_cut_off(sandbox: Sandbox, mealbox: httpx
     begin, goes_on = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ", b"x" * LARGEST_HEAD
     assert await exchange(port, begin, *[goes_on] * 16) == b""
     assert (await mealbox.get("/users/7c11e1ce2741")).status_code == 200
+
+
+async def test_by_a_name_that_was_given_it_is_reached_at_every_address_and_by_no_other_name() -> None:
+    everywhere = "0.0.0.0"  # noqa: S104  what it is about
+    async with serve_sandbox(host=everywhere, names=["sandbox"]) as sandbox, httpx2.AsyncClient(headers=JSON) as client:
+        assert sandbox.base_url.startswith("http://sandbox:")
+        port = int(sandbox.base_url.rpartition(":")[2])
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.2", port))
+        url = f"http://127.0.0.1:{port}/mealbox/users/7c11e1ce2741"
+        told = [(await client.get(url, headers={"Host": name})).status_code for name in ("sandbox", "Sandbox:8002")]
+        assert told == [200, 200]
+        assert (await client.get(url, headers={"Host": "evil.example"})).status_code == 403

@@ -87,3 +87,15 @@ def test_the_command_says_where_it_is_instead_of_at_a_port_that_is_taken(command
         assert f"Port {port} is taken." in command.printed()
         assert f"PRODUCT_SERVICE_URL={url}/mealbox" in command.printed()
         assert httpx2.get(url, timeout=DEADLINE).status_code == 200
+
+
+def test_beyond_this_machine_it_listens_only_with_a_name_and_warns(tmp_path: Path, port: int) -> None:
+    command: list[str | Path] = [ORDERUP, "sandbox", "--port", str(port), "--host", "0.0.0.0"]  # noqa: S104  what it is about
+    with Program("nameless", command, log=tmp_path / "nameless.log").launch() as nameless:
+        assert nameless.wait(seconds=DEADLINE) != 0
+        assert "--name" in nameless.printed()
+    with Program("named", [*command, "--name", "sandbox"], log=tmp_path / "named.log").launch() as named:
+        assert told_address(named) == f"http://sandbox:{port}"
+        assert "Careful" in named.printed()
+        url = f"http://127.0.0.1:{port}"
+        assert httpx2.get(url, headers={"Host": "sandbox"}, timeout=DEADLINE).status_code == 200

@@ -19,21 +19,41 @@ def sandbox(
         int, typer.Option(min=0, max=65535, help="The port; the next free one if it is taken. 0: any.")
     ] = 8002,
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life delays pass.")] = 1,
+    host: Annotated[str, typer.Option(help="The address to listen on; one beyond this machine only with --name.")] = (
+        "127.0.0.1"
+    ),
+    name: Annotated[
+        list[str] | None, typer.Option(help="A name by which it may be called as well, such as its container's.")
+    ] = None,
 ) -> None:
     """Stand in for the third parties that shops talk to, on this machine, each as faulty as you switch it."""
     import uvloop
 
-    uvloop.run(_serve(port, speed=speed))
+    from orderup.web.loopback import is_loopback
+
+    names = name or []
+    if not is_loopback(host):
+        if not names:
+            raise Misconfigured(
+                f"Nobody who reaches the sandbox at {host} could call it by a name that it answers to. "
+                "Say it with --name, or leave out --host."
+            )
+        typer.echo(
+            f"Careful: whoever reaches {host}:{port} reads what arrived and switches every fault. "
+            "Let nobody into its network but those who are to ask it.",
+            err=True,
+        )
+    uvloop.run(_serve(port, speed=speed, host=host, names=names))
 
 
-async def _serve(port: int, *, speed: float) -> None:
+async def _serve(port: int, *, speed: float, host: str, names: list[str]) -> None:
     from orderup.sandbox import serve_sandbox
 
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     try:
-        async with serve_sandbox(port, scale=speed) as sandbox:
+        async with serve_sandbox(port, scale=speed, host=host, names=names) as sandbox:
             typer.echo(_described(sandbox, wanted=port))
             await stop.wait()
     except OSError as error:

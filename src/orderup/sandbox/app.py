@@ -28,8 +28,10 @@ class ThirdParty(Protocol):
     def routes(self) -> list[Route]: ...
 
 
-def build_app(third_parties: Sequence[ThirdParty], services: Sequence[Service] = ()) -> Starlette:
-    """`services`: third parties with a page each."""
+def build_app(
+    third_parties: Sequence[ThirdParty], services: Sequence[Service] = (), *, names: Sequence[str] = ()
+) -> Starlette:
+    """`services`: third parties with a page each. names: by which it may be called, besides this machine's."""
 
     def page(*, refused: Refused | None = None) -> Response:
         return render("sandbox.html", refused=refused, third_parties=third_parties, services=services, honest=Answer())
@@ -53,6 +55,6 @@ def build_app(third_parties: Sequence[ThirdParty], services: Sequence[Service] =
             Route("/sandbox.css", sheet, methods=["GET"]),
             *(Mount(f"/{each.name}", routes=each.routes()) for each in parties),
         ],
-        middleware=[Middleware(OnlyFromHere)],
+        middleware=[Middleware(OnlyFromHere, names=names)],
         exception_handlers={Refused: refuse},
     )

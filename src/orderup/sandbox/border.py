@@ -1,6 +1,6 @@
 """Who may talk to the sandbox, how much he may send, and how he is told that something was wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -35,16 +35,17 @@ class Refused(Exception):
 
 
 class OnlyFromHere:
-    """The sandbox listens on this machine only. A page elsewhere, or a name that somebody else lets lead here, must not
-    reach it through a browser on this machine."""
+    """The sandbox listens on this machine only, unless somebody says otherwise. A page elsewhere, or a name that
+    somebody else lets lead here, must not reach it through a browser on this machine. `names`: that may lead here."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, names: Collection[str] = ()) -> None:
         self.app = app
+        self.names = NAMES_OF_THIS_MACHINE | {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if headers.get("host", "").partition(":")[0] not in NAMES_OF_THIS_MACHINE:
-            refused = Refused(403, "The sandbox answers at localhost and 127.0.0.1 only.")
+        if headers.get("host", "").partition(":")[0].lower() not in self.names:
+            refused = Refused(403, f"The sandbox answers at {' and '.join(sorted(self.names))} only.")
         elif headers.get("sec-fetch-site") in FOREIGN_SITES:
             refused = Refused(403, "A page elsewhere sent this. Open the sandbox's own page.")
         else:

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -49,20 +49,23 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_sandbox(port: int = 0, *, scale: float = 1) -> AsyncIterator[Sandbox]:
+async def serve_sandbox(
+    port: int = 0, *, scale: float = 1, host: str = HOST, names: Sequence[str] = ()
+) -> AsyncIterator[Sandbox]:
     """At this port, or the next free one if it is taken; 0: at any. `scale`: by how much every delay is divided.
+    `host`: the address to listen on. names: by which it may be called, besides those of this machine.
 
     Raises OSError if a hundred ports in a row are taken.
     """
-    with listen(port) as listener:
+    with listen(port, host=host) as listener:
         mealbox = Mealbox(scale=scale)
         slack = Slack(scale=scale)
         services: list[Service] = [slack]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
-            await running.enter_async_context(serve_app(build_app([mealbox], services), listener))
-            yield Sandbox(f"http://{HOST}:{listener.getsockname()[1]}", mealbox, slack=slack)
+            await running.enter_async_context(serve_app(build_app([mealbox], services, names=names), listener))
+            yield Sandbox(f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}", mealbox, slack=slack)
 
 
 @asynccontextmanager
@@ -88,10 +91,10 @@ async def serve_app(app: Starlette, listener: socket.socket) -> AsyncIterator[No
             server.should_exit = True
 
 
-def listen(port: int) -> socket.socket:
+def listen(port: int, *, host: str = HOST) -> socket.socket:
     for tried in range(port, min(port + MOST_TRIED, LAST_PORT + 1)):
         try:
-            listener = socket.create_server((HOST, tried), backlog=2048)
+            listener = socket.create_server((host, tried), backlog=2048)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
