@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from bench import attack, coffee, hanging, history, mealbox, orders, outbox, patient, staffing, waiting
+from bench import attack, coffee, hanging, history, mealbox, orders, outbox, patient, restart, staffing, waiting
 
 BENCHES: dict[str, Callable[[], None]] = {
     "orders": orders.main,
@@ -11,6 +11,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "history": history.main,
     "outbox": outbox.main,
     "mealbox": mealbox.main,
+    "restart": restart.main,
     "hanging": hanging.main,
     "coffee": coffee.main,
     "patient": patient.main,
