@@ -1,7 +1,8 @@
-"""One call to a third party, and what is said of it, whatever the other side does."""
+"""One call to a third party, and how it is judged, whatever the other side does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -60,30 +61,27 @@ def watch() -> Watch:
     return Watch()
 
 
-Open = Callable[..., Upstream]
+Open = Callable[..., Awaitable[Upstream]]
 
 
 @pytest.fixture
 async def open_upstream(stranger: Stranger, registry: CollectorRegistry, watch: Watch) -> AsyncIterator[Open]:
     """A function that makes an Upstream; with settings besides, if the test has some."""
-    opened: list[Upstream] = []
     metrics = UpstreamMetrics(registry)
+    async with AsyncExitStack() as opened:
 
-    def open_upstream(**given: object) -> Upstream:
-        settings = {
-            "metrics": metrics,
-            "deadline": PATIENT,
-            "most": 10,
-            "breaker": Breaker(monotonic=watch),
-            "base_url": stranger.url,
-            **given,
-        }
-        opened.append(Upstream("post office", **settings))  # type: ignore[arg-type]
-        return opened[-1]
+        async def open_upstream(**given: object) -> Upstream:
+            settings = {
+                "metrics": metrics,
+                "deadline": PATIENT,
+                "most": 10,
+                "breaker": Breaker(monotonic=watch),
+                "base_url": stranger.url,
+                **given,
+            }
+            return await opened.enter_async_context(Upstream("post office", **settings))  # type: ignore[arg-type]
 
-    yield open_upstream
-    for upstream in opened:
-        await upstream.__aexit__(None, None, None)
+        yield open_upstream
 
 
 def counted(registry: CollectorRegistry, outcome: str) -> float | None:
@@ -112,7 +110,7 @@ async def failure_of(upstream: Upstream, method: str, *, is_repeatable: bool | N
 
 
 async def test_a_call_says_what_it_was_given(open_upstream: Open, stranger: Stranger) -> None:
-    upstream = open_upstream(headers={"Authorization": "Bearer stamp", "Accept": "application/vnd.post+json"})
+    upstream = await open_upstream(headers={"Authorization": "Bearer stamp", "Accept": "application/vnd.post+json"})
     await upstream.call("POST", "/v1/letters", about="letters", json={"to": "Zoë"}, query={"q": 'a "b" & c'})
     await upstream.call("POST", "/v1/token", about="token", form={"grant type": "a&b"}, headers={"X-One": "1"})
     letter, token = stranger.asked
@@ -130,7 +128,7 @@ async def test_a_call_says_what_it_was_given(open_upstream: Open, stranger: Stra
 async def test_a_call_without_a_body_says_that_it_speaks_json_and_a_put_that_nothing_comes(
     open_upstream: Open, stranger: Stranger
 ) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     await upstream.call("GET", "/letters", about="letters")
     await upstream.call("PUT", "/letters", about="letters")
     assert [each.headers["content-type"] for each in stranger.asked] == ["application/json"] * 2
@@ -138,7 +136,7 @@ async def test_a_call_without_a_body_says_that_it_speaks_json_and_a_put_that_not
 
 
 async def test_a_quoted_part_of_a_path_leads_nowhere_else(open_upstream: Open, stranger: Stranger) -> None:
-    await open_upstream().call("GET", "/letters/a%2F..%3Fb", about="letters")
+    await (await open_upstream()).call("GET", "/letters/a%2F..%3Fb", about="letters")
     assert stranger.asked[0].line == "GET /base/letters/a%2F..%3Fb"
 
 
@@ -149,13 +147,13 @@ async def test_a_quoted_part_of_a_path_leads_nowhere_else(open_upstream: Open, s
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_yes_and_a_no_are_answers(open_upstream: Open, stranger: Stranger, status: int, method: str) -> None:
     stranger.says = says(status, b'{"id":7}', x_Left="5")
-    reply = await open_upstream().call(method, "/letters", about="letters")
+    reply = await (await open_upstream()).call(method, "/letters", about="letters")
     assert (reply.status, reply.is_success, reply.headers["x-left"]) == (status, status < 300, "5")
     assert reply.read(Letter) == (None if status == 204 else Letter(7))
 
 
 async def test_a_no_can_be_passed_on_in_its_words_or_in_better_ones(open_upstream: Open, stranger: Stranger) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = says(422, b"no \xff\n such   street" + b"!" * 1000)
     reply = await upstream.call("POST", "/letters", about="letters")
     with pytest.raises(UpstreamRefused, match="post office answered 422: no \ufffd such street!!!") as caught:
@@ -168,7 +166,7 @@ async def test_a_no_can_be_passed_on_in_its_words_or_in_better_ones(open_upstrea
 
 
 async def test_a_question_is_answered_by_an_object_or_by_none(open_upstream: Open, stranger: Stranger) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = says(200, b'{"price": 9.99}')
     found = await upstream.get("/letters/1", about="1")
     assert found is not None
@@ -186,7 +184,7 @@ async def test_a_question_is_answered_by_an_object_or_by_none(open_upstream: Ope
 
 
 async def test_a_status_that_the_caller_judges_is_no_failure(open_upstream: Open, stranger: Stranger) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     for status in (302, 401, 429, 500):
         stranger.says = says(status, retry_after="5")
         reply = await upstream.call("POST", "/letters", about="letters", judges={302, 401, 429, 500})
@@ -224,7 +222,7 @@ async def test_what_came_of_a_call_that_went_wrong_is_known_only_if_it_may_be_re
     method: str,
 ) -> None:
     stranger.says = fault
-    upstream = open_upstream(deadline=SOON if outcome == "timeout" else PATIENT)
+    upstream = await open_upstream(deadline=SOON if outcome == "timeout" else PATIENT)
     error = await failure_of(upstream, method)
     assert isinstance(error, OutcomeUnknown) is (method in SINGLE)
     assert said in str(error)
@@ -235,12 +233,13 @@ async def test_what_came_of_a_call_that_went_wrong_is_known_only_if_it_may_be_re
     assert said in upstream.last_error
     assert counted(registry, outcome) == 1
     assert (upstream.in_flight, gauge(registry, "in_flight")) == (0, 0)
-    assert len(stranger.asked) == 1
+    # an HTTP library may repeat by itself what can be repeated, and nothing else
+    assert len(stranger.asked) <= (1 if method in SINGLE else 2)
 
 
 async def test_the_caller_may_say_whether_a_call_can_be_repeated(open_upstream: Open, stranger: Stranger) -> None:
     stranger.says = says(500)
-    upstream = open_upstream()
+    upstream = await open_upstream()
     assert not isinstance(await failure_of(upstream, "POST", is_repeatable=True), OutcomeUnknown)
     assert isinstance(await failure_of(upstream, "PUT", is_repeatable=False), OutcomeUnknown)
 
@@ -249,7 +248,7 @@ async def test_the_caller_may_say_whether_a_call_can_be_repeated(open_upstream: 
 async def test_what_never_was_sent_can_be_sent_again(
     open_upstream: Open, registry: CollectorRegistry, method: str
 ) -> None:
-    upstream = open_upstream(base_url=f"http://127.0.0.1:{free_port()}")
+    upstream = await open_upstream(base_url=f"http://127.0.0.1:{free_port()}")
     error = await failure_of(upstream, method)
     assert not isinstance(error, OutcomeUnknown)
     assert not error.was_sent
@@ -258,7 +257,7 @@ async def test_what_never_was_sent_can_be_sent_again(
 
 
 async def test_an_answer_may_be_as_large_as_it_may_and_no_larger(open_upstream: Open, stranger: Stranger) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = says(200, b" " * LARGEST_ANSWER_BYTES)
     assert len((await upstream.call("GET", "/letters", about="letters")).body) == LARGEST_ANSWER_BYTES
     stranger.says = says(200, b" " * (LARGEST_ANSWER_BYTES + 1))
@@ -269,7 +268,7 @@ async def test_an_answer_may_be_as_large_as_it_may_and_no_larger(open_upstream: 
 
 async def test_a_call_that_nobody_waits_for_any_more_is_hung_up(open_upstream: Open, stranger: Stranger) -> None:
     stranger.says = drips
-    upstream = open_upstream()
+    upstream = await open_upstream()
     async with asyncio.timeout(30):
         asking = asyncio.create_task(upstream.call("GET", "/letters", about="letters"))
         await stranger.until_asked()
@@ -290,7 +289,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_hung_up(open_upstream: O
 async def test_who_asks_for_a_rest_is_given_it_and_has_done_nothing(
     open_upstream: Open, stranger: Stranger, registry: CollectorRegistry, status: int, method: str
 ) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = says(status, retry_after="17")
     error = await failure_of(upstream, method)
     assert not isinstance(error, OutcomeUnknown)
@@ -307,14 +306,14 @@ async def test_who_asks_for_a_rest_is_given_it_and_has_done_nothing(
 @pytest.mark.parametrize("answer", [says(429), says(429, retry_after="soon")])
 async def test_too_many_without_a_time_is_a_short_rest(open_upstream: Open, stranger: Stranger, answer: Saying) -> None:
     stranger.says = answer
-    assert (await failure_of(open_upstream(), "POST")).retry_after == timedelta(seconds=1)
+    assert (await failure_of(await open_upstream(), "POST")).retry_after == timedelta(seconds=1)
 
 
 async def test_a_service_may_have_a_way_of_its_own_to_ask_for_a_rest(open_upstream: Open, stranger: Stranger) -> None:
     def rest(reply: Reply) -> timedelta | None:
         return timedelta(minutes=3) if reply.headers.get("x-tired") == "yes" else None
 
-    upstream = open_upstream(rest=rest)
+    upstream = await open_upstream(rest=rest)
     stranger.says = says(403, x_tired="yes")
     error = await failure_of(upstream, "POST")
     assert (error.retry_after, isinstance(error, OutcomeUnknown)) == (timedelta(minutes=3), False)
@@ -330,7 +329,7 @@ async def test_a_service_may_have_a_way_of_its_own_to_ask_for_a_rest(open_upstre
 async def test_who_does_not_take_our_credentials_is_not_asked_for_five_minutes(
     open_upstream: Open, stranger: Stranger, registry: CollectorRegistry, watch: Watch
 ) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = says(401)
     for seconds_later, left in ((0, 300), (0, 300), (100, 200), (199, 1)):
         watch.now += seconds_later
@@ -352,7 +351,7 @@ async def test_who_does_not_take_our_credentials_is_not_asked_for_five_minutes(
 async def test_who_refuses_us_again_after_the_rest_has_another_one(
     open_upstream: Open, stranger: Stranger, watch: Watch
 ) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = says(401)
     for _ in range(3):
         with pytest.raises(Resting):
@@ -364,7 +363,7 @@ async def test_who_refuses_us_again_after_the_rest_has_another_one(
 async def test_a_client_that_learns_of_it_in_another_way_gives_the_same_rest(
     open_upstream: Open, stranger: Stranger
 ) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     assert upstream.unknown_to_it().seconds == 300
     with pytest.raises(Resting):
         await upstream.call("GET", "/letters", about="letters")
@@ -374,7 +373,7 @@ async def test_a_client_that_learns_of_it_in_another_way_gives_the_same_rest(
 async def test_who_is_down_is_left_alone_until_one_who_looks_finds_him_back(
     open_upstream: Open, stranger: Stranger, registry: CollectorRegistry, watch: Watch
 ) -> None:
-    upstream = open_upstream()
+    upstream = await open_upstream()
     stranger.says = hangs_up
     for _ in range(5):
         await failure_of(upstream, "GET")
@@ -398,7 +397,7 @@ async def test_no_more_calls_are_under_way_than_may_be(open_upstream: Open, stra
         await says(200)(writer)
 
     stranger.says = waits
-    upstream = open_upstream(most=2)
+    upstream = await open_upstream(most=2)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         asking = [group.create_task(upstream.call("GET", "/letters", about="letters")) for _ in range(2)]
         await stranger.until_asked(2)
