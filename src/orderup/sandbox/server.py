@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from orderup.sandbox.app import build_app
+from orderup.sandbox.jira import Jira
 from orderup.sandbox.mealbox import Mealbox
 from orderup.sandbox.service import Service
 from orderup.sandbox.slack import Slack
@@ -30,6 +31,7 @@ class Sandbox:
 
     base_url: str
     mealbox: Mealbox
+    jira: Jira
     slack: Slack
 
 
@@ -59,13 +61,15 @@ async def serve_sandbox(
     """
     with listen(port, host=host) as listener:
         mealbox = Mealbox(scale=scale)
+        jira = Jira(scale=scale)
         slack = Slack(scale=scale)
-        services: list[Service] = [slack]
+        services: list[Service] = [jira, slack]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
             await running.enter_async_context(serve_app(build_app([mealbox], services, names=names), listener))
-            yield Sandbox(f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}", mealbox, slack=slack)
+            base_url = f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}"
+            yield Sandbox(base_url, mealbox, jira=jira, slack=slack)
 
 
 @asynccontextmanager
