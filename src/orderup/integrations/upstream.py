@@ -16,11 +16,13 @@ from datetime import timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
-import httpx2
+import aiohttp
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from yarl import URL
 
 from orderup.errors import OutcomeUnknown, Resting, UpstreamFailed, UpstreamRefused
 from orderup.integrations.breaker import Breaker, BreakerState
@@ -28,7 +30,6 @@ from orderup.integrations.webhook import read_retry_after
 
 CONNECT_SECONDS = 5.0
 LARGEST_ANSWER_BYTES = 64 * 1024
-MOST_IDLE_CONNECTIONS = 100
 UNAUTHENTICATED, NOT_THERE, TOO_MANY, UNAVAILABLE = 401, 404, 429, 503
 BUSY_SECONDS = 1.0
 # Who refuses our credentials is asked again after this: somebody has to renew them first.
@@ -133,29 +134,33 @@ class Upstream:
         self.rest = rest
         self.in_flight = 0
         self.last_error: str | None = None
-        self.client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MOST_IDLE_CONNECTIONS),
-            # some services answer only those who say that they speak JSON, even where nothing is sent
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "User-Agent": "orderup",
-                **(headers or {}),
-            },
-            follow_redirects=False,
-            trust_env=False,
-        )
+        # some services answer only those who say that they speak JSON, even where nothing is sent
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "orderup",
+            **(headers or {}),
+        }
+        self._session: aiohttp.ClientSession | None = None
         metrics.breaker.labels(name).set_function(lambda: _as_number(self.breaker.state))
         metrics.in_flight.labels(name).set_function(lambda: self.in_flight)
 
     async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # how many there may be is counted here, and whoever comes too late is told
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            trust_env=False,
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def get(self, path: str, *, about: str) -> Mapping[str, Any] | None:
         """The object that it answers with, numbers with a point as Decimal; None: there is no such thing.
@@ -194,21 +199,19 @@ class Upstream:
         if seconds := self.breaker.ask():
             raise Resting(seconds)
         may_repeat = method in REPEATABLE if is_repeatable is None else is_repeatable
-        content = None if json is None else msgspec.json.encode(json)
-        asked = self.client.build_request(
-            method, f"{self.base_url}{path}", content=content, data=form, params=query, headers=_typed(headers, form)
-        )
+        content = urlencode(form).encode() if form is not None else None if json is None else msgspec.json.encode(json)
         with self._counted():
             try:
+                url = _url(f"{self.base_url}{path}", query)
                 async with asyncio.timeout(self.deadline):
-                    reply = await self._fetch(asked, largest)
+                    reply = await self._fetch(method, url, content, _typed(headers, form), largest)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+                said = f"cannot be reached ({type(error).__name__})"
+                raise self._failed("unreachable", said, may_repeat=True, was_sent=False) from error
             except TimeoutError as error:
                 said = f"did not answer within {self.deadline:g} s"
                 raise self._failed("timeout", said, may_repeat=may_repeat) from error
-            except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-                said = f"cannot be reached ({type(error).__name__})"
-                raise self._failed("unreachable", said, may_repeat=True, was_sent=False) from error
-            except httpx2.TransportError as error:
+            except (aiohttp.ClientError, OSError) as error:
                 said = f"broke off ({type(error).__name__})"
                 raise self._failed("unreachable", said, may_repeat=may_repeat) from error
             except asyncio.CancelledError:
@@ -231,14 +234,15 @@ class Upstream:
             self.in_flight -= 1
             self.metrics.seconds.labels(self.name).observe(time.perf_counter() - began)
 
-    async def _fetch(self, asked: httpx2.Request, largest: int) -> Reply | None:
+    async def _fetch(
+        self, method: str, url: URL, content: bytes | None, headers: Mapping[str, str], largest: int
+    ) -> Reply | None:
         """None: the body is larger than an answer may be."""
-        answer = await self.client.send(asked, stream=True)
-        try:
-            body = await _read_some(answer.aiter_bytes(), largest)
-        finally:
-            await answer.aclose()
-        return None if body is None else Reply(answer.status_code, answer.headers, body)
+        assert self._session is not None
+        asked = self._session.request(method, url, data=content, headers=headers, allow_redirects=False)
+        async with asked as answer:
+            body = await _read_some(answer.content.iter_any(), largest)
+        return None if body is None else Reply(answer.status, answer.headers, body)
 
     def _judge(
         self,
@@ -292,6 +296,18 @@ class Upstream:
 
 def _as_number(state: BreakerState) -> float:
     return {BreakerState.CLOSED: 0.0, BreakerState.HALF_OPEN: 0.5, BreakerState.OPEN: 1.0}[state]
+
+
+def _url(address: str, query: Mapping[str, str] | None) -> URL:
+    """As it is written: what is quoted already stays so. Raises InvalidURL."""
+    try:
+        url = URL(address, encoded=True)
+        is_fine = url.scheme in ("http", "https") and url.port is not None  # whose number is looked at only now
+    except ValueError as error:
+        raise aiohttp.InvalidURL(address) from error
+    if not is_fine:
+        raise aiohttp.InvalidURL(address)
+    return url if query is None else url.extend_query(query)
 
 
 def _typed(headers: Mapping[str, str] | None, form: Mapping[str, str] | None) -> Mapping[str, str]:
