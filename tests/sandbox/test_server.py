@@ -1,7 +1,9 @@
 """Where the sandbox listens, how it begins and ends: in a test's process, and as a command."""
 
 import asyncio
+import re
 import signal
+import smtplib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,15 @@ def test_the_command_says_where_it_is_instead_of_at_a_port_that_is_taken(command
         assert f"Port {port} is taken." in command.printed()
         assert f"PRODUCT_SERVICE_URL={url}/mealbox" in command.printed()
         assert httpx2.get(url, timeout=DEADLINE).status_code == 200
+
+
+def test_mail_sent_to_where_the_command_says_is_in_its_inbox(command: Program) -> None:
+    url = told_address(command.launch())
+    told = re.search(r"SMTP_HOST=(\S+) SMTP_PORT=(\d+) SMTP_SECURITY=none", command.printed())
+    assert told is not None
+    with smtplib.SMTP(told[1], int(told[2]), timeout=DEADLINE) as client:
+        client.sendmail("a@b.example", "c@d.example", b"Subject: Number 21\r\n\r\nHello")
+    assert "Number 21" in httpx2.get(f"{url}/smtp/", timeout=DEADLINE).text
 
 
 def test_beyond_this_machine_it_listens_only_with_a_name_and_warns(tmp_path: Path, port: int) -> None:

@@ -15,6 +15,7 @@ from orderup.sandbox.jira import Jira
 from orderup.sandbox.mealbox import Mealbox
 from orderup.sandbox.service import Service
 from orderup.sandbox.slack import Slack
+from orderup.sandbox.smtp import Smtp
 from orderup.sandbox.wire import Protocol
 
 HOST = "127.0.0.1"
@@ -33,6 +34,7 @@ class Sandbox:
     mealbox: Mealbox
     jira: Jira
     slack: Slack
+    smtp: Smtp
 
 
 class Server(uvicorn.Server):
@@ -54,22 +56,24 @@ class Server(uvicorn.Server):
 async def serve_sandbox(
     port: int = 0, *, scale: float = 1, host: str = HOST, names: Sequence[str] = ()
 ) -> AsyncIterator[Sandbox]:
-    """At this port, or the next free one if it is taken; 0: at any. `scale`: by how much every delay is divided.
-    `host`: the address to listen on. names: by which it may be called, besides those of this machine.
+    """At this port, or the next free one if it is taken; 0: at any. Mail comes at the next free one after that.
+    `scale`: by how much every delay is divided. `host`: the address to listen on. names: by which it may be called,
+    besides those of this machine.
 
     Raises OSError if a hundred ports in a row are taken.
     """
-    with listen(port, host=host) as listener:
+    with listen(port, host=host) as listener, listen(_port_after(port, listener), host=host) as mail_listener:
         mealbox = Mealbox(scale=scale)
         jira = Jira(scale=scale)
         slack = Slack(scale=scale)
-        services: list[Service] = [jira, slack]
+        smtp = Smtp(mail_listener, host=next(iter(names), HOST), scale=scale)
+        services: list[Service] = [jira, slack, smtp]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
             await running.enter_async_context(serve_app(build_app([mealbox], services, names=names), listener))
             base_url = f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}"
-            yield Sandbox(base_url, mealbox, jira=jira, slack=slack)
+            yield Sandbox(base_url, mealbox, jira=jira, slack=slack, smtp=smtp)
 
 
 @asynccontextmanager
@@ -93,6 +97,12 @@ async def serve_app(app: Starlette, listener: socket.socket) -> AsyncIterator[No
             yield
         finally:
             server.should_exit = True
+
+
+def _port_after(port: int, listener: socket.socket) -> int:
+    """For mail; 0: any, as for the rest."""
+    taken: int = listener.getsockname()[1]
+    return taken + 1 if port and taken < LAST_PORT else 0
 
 
 def listen(port: int, *, host: str = HOST) -> socket.socket:
