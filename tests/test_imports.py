@@ -20,7 +20,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "orderup"
 LEFT = {"errors", "model", "settings", "shop"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "settings": {"errors"},
+    "environment": {"errors"},
+    "settings": {"errors", "environment"},
     "model": {"errors"},
     "shop": {"errors", "model"},
     "orderup": {"errors", "model", "shop"},

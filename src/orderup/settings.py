@@ -1,7 +1,8 @@
 """Every setting, read once and checked as a whole at start.
 
-A field `database_url` is the variable `DATABASE_URL`. Only the commands read the environment, through
-`Settings.from_environment(os.environ)`; everybody else is handed a `Settings`, and a test writes one.
+A field `database_url` is the variable `DATABASE_URL`, or a file that holds its value (orderup/environment.py). Only the
+commands read the environment, through `Settings.from_environment(os.environ)`; everybody else is handed a `Settings`,
+and a test writes one.
 """
 
 import base64
@@ -25,7 +26,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from orderup.environment import Given, read_environment
 from orderup.errors import Misconfigured
 
 SHORTEST_SECRET_KEY = 32
@@ -106,7 +109,9 @@ def _check_network(value: str) -> str:
     try:
         ipaddress.ip_network(value)
     except ValueError as error:
-        raise ValueError(f"{value!r} is neither an address nor a network such as 10.0.0.0/8") from error
+        raise PydanticCustomError(
+            "network", "{quoted} is neither an address nor a network such as 10.0.0.0/8", {"quoted": repr(value)}
+        ) from error
     return value
 
 
@@ -345,13 +350,14 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """From variables by their names; an empty one counts as unset, unknown ones are other programs'.
+        """From variables by their names, or files that hold their values (orderup/environment.py); an empty variable
+        counts as unset, unknown ones are other programs'.
 
         Raises Misconfigured, which names every variable that is wrong and the way out.
         """
-        given = {name: environment.get(variable_of(name), "").strip() for name in cls.model_fields}
+        given = given_settings(environment)
         try:
-            return cls.model_validate({name: value for name, value in given.items() if value})
+            return cls.model_validate({name: each.value for name, each in given.items()})
         except ValidationError as error:
             raise Misconfigured("\n".join(_explain(problem, given) for problem in error.errors())) from error
 
@@ -462,12 +468,24 @@ def variable_of(field: str) -> str:
     return field.upper()
 
 
-def _explain(problem: Mapping[str, Any], given: Mapping[str, str]) -> str:
+def given_settings(environment: Mapping[str, str]) -> dict[str, Given]:
+    """What is set, and where, by the names of the fields. Raises Misconfigured."""
+    given = read_environment(environment, map(variable_of, Settings.model_fields))
+    return {name: given[variable_of(name)] for name in Settings.model_fields if variable_of(name) in given}
+
+
+def _explain(problem: Mapping[str, Any], given: Mapping[str, Given]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])
+    there = given[name]
+    if there.file is not None:
+        # It may hold another secret than was meant, so nothing of it is quoted.
+        quoted = problem.get("ctx", {}).get("quoted")
+        message = message.replace(quoted, "what stands there") if quoted else message
+        return f"{variable_of(name)} in {there.file}: {message[0].lower()}{message[1:]}"
     annotation = str(Settings.model_fields[name].annotation)
     # A secret is named, not shown; the password of a URL is as secret.
-    shown = "" if "Secret" in annotation or "://" in given[name] else f"={given[name]}"
+    shown = "" if "Secret" in annotation or "://" in there.value else f"={there.value}"
     return f"{variable_of(name)}{shown}: {message[0].lower()}{message[1:]}"

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from orderup.cli.app import command, version
 from orderup.cli.process import WANTED_OPEN_FILES
 from orderup.errors import Misconfigured, OrderupError
-from orderup.settings import Settings, variable_of
+from orderup.settings import Settings, given_settings, variable_of
 
 if TYPE_CHECKING:
     from orderup.db.look import Look
@@ -121,9 +121,12 @@ def _installation() -> Findings:
 
 def _settings(settings: Settings) -> Findings:
     unset = []
+    files = {name: given.file for name, given in given_settings(os.environ).items() if given.file is not None}
     for name in Settings.model_fields:
         value = getattr(settings, name)
-        if name in settings.model_fields_set:
+        if name in files:
+            yield Finding(Mark.OK, f"{variable_of(name)} is in the file {files[name]}")
+        elif name in settings.model_fields_set:
             yield Finding(Mark.OK, f"{variable_of(name)} = {_shown(value)}")
         else:
             unset.append(variable_of(name))
