@@ -29,6 +29,7 @@ from orderup.db.postgres_claims import PostgresClaims
 from orderup.db.postgres_link import DRIVER_ERRORS, FEW_SETTINGS, Link, Links, translate_first
 from orderup.db.postgres_listen import PostgresListener
 from orderup.db.postgres_log import PostgresLog, end_of_log
+from orderup.db.postgres_together import PostgresTogether
 from orderup.db.postgres_write import PostgresThreads
 from orderup.db.postgres_writers import PostgresWriters
 from orderup.db.rows import OPERATION_COLUMNS, RFA_COLUMNS, TASK_COLUMNS, assemble
@@ -63,6 +64,7 @@ class PostgresDatabase:
         self._writers = PostgresWriters(url, tag=tag, committed=committed)
         self._threads = PostgresThreads(url, tag=tag)
         self._also = PostgresAlso(url, self._threads, committed=committed)
+        self._together = PostgresTogether(self._threads, committed=committed)
         self._claims = PostgresClaims(url, tag=tag, committed=committed)
         self._loads = Links(url, FEW_SETTINGS, 1)
         self._logs = Links(url, FEW_SETTINGS, 1)
@@ -96,6 +98,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         await self._writers.close()
         await self._also.close()
+        await self._together.close()
         await self._claims.close()
         await self._loads.close()
         await self._logs.close()
@@ -119,7 +122,9 @@ class PostgresDatabase:
 
     # any function
 
-    async def write(self, fn: Callable[[WriteConnection], T]) -> T:
+    async def write(self, fn: Callable[[WriteConnection], T], *, about: int | None = None) -> T:
+        if about is not None:
+            return await self._together.write(fn, about=about)
         began = time.perf_counter()
         value = await self._threads.write(fn)
         self._committed(1, time.perf_counter() - began)

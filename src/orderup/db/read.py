@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_, union_all
+from sqlalchemy import Select, bindparam, select, tuple_, union_all
 
 from orderup.db.database import KeyTaken, ReadConnection
 from orderup.db.rows import (
@@ -25,6 +25,15 @@ from orderup.model.rfa import Rfa
 
 DECISIONS = ("rfa.approved", "rfa.declined", "rfa.expired")
 LATELY = 1_000
+# Put together once: that takes longer than to ask.
+_LOAD_ONE = [
+    select(*(table.c[name] for name in columns)).where(table.c[identity] == bindparam("wanted"))
+    for table, columns, identity in (
+        (operations, OPERATION_COLUMNS, "id"),
+        (tasks, TASK_COLUMNS, "operation_id"),
+        (rfas, RFA_COLUMNS, "operation_id"),
+    )
+]
 _EVENT = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
 
 
@@ -59,14 +68,7 @@ def last_events(connection: ReadConnection, operation_id: int, *, audience: Audi
 
 def load_one(connection: ReadConnection, operation_id: int) -> Operation:
     """An operation with its tasks and RFA. Raises NotFound."""
-    rows = [
-        _rows(connection, select(*(table.c[name] for name in columns)).where(table.c[identity] == operation_id))
-        for table, columns, identity in (
-            (operations, OPERATION_COLUMNS, "id"),
-            (tasks, TASK_COLUMNS, "operation_id"),
-            (rfas, RFA_COLUMNS, "operation_id"),
-        )
-    ]
+    rows = [connection.execute(statement, {"wanted": operation_id}).fetchall() for statement in _LOAD_ONE]
     found = assemble(*rows).get(operation_id)
     if found is None:
         raise NotFound("operation", show_id(operation_id))

@@ -154,7 +154,7 @@ class SqliteDatabase:
     async def claim(self, ask: Ask) -> Claims:
         return await self.submit(ask)  # type: ignore[no-any-return]
 
-    async def write(self, fn: Callable[[WriteConnection], T]) -> T:
+    async def write(self, fn: Callable[[WriteConnection], T], *, about: int | None = None) -> T:  # noqa: ARG002  # all share
         return await self.submit(fn)  # type: ignore[no-any-return]
 
     def submit(self, item: Item) -> asyncio.Future[Any]:

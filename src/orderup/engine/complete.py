@@ -58,7 +58,7 @@ async def complete_by_step(
 
     for _ in range(MOST_TRIES):
         try:
-            draft, change = await engine.database.write(run)
+            draft, change = await engine.database.write(run, about=operation_id)
         except _ChangedMeanwhile:
             continue
         finally:
