@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from orderup.sandbox.app import build_app
+from orderup.sandbox.github import GitHub
 from orderup.sandbox.jira import Jira
 from orderup.sandbox.mealbox import Mealbox
 from orderup.sandbox.service import Service
@@ -33,6 +34,7 @@ class Sandbox:
     base_url: str
     mealbox: Mealbox
     jira: Jira
+    github: GitHub
     slack: Slack
     smtp: Smtp
 
@@ -65,15 +67,16 @@ async def serve_sandbox(
     with listen(port, host=host) as listener, listen(_port_after(port, listener), host=host) as mail_listener:
         mealbox = Mealbox(scale=scale)
         jira = Jira(scale=scale)
+        github = GitHub(scale=scale)
         slack = Slack(scale=scale)
         smtp = Smtp(mail_listener, host=next(iter(names), HOST), scale=scale)
-        services: list[Service] = [jira, slack, smtp]
+        services: list[Service] = [jira, github, slack, smtp]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
             await running.enter_async_context(serve_app(build_app([mealbox], services, names=names), listener))
             base_url = f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}"
-            yield Sandbox(base_url, mealbox, jira=jira, slack=slack, smtp=smtp)
+            yield Sandbox(base_url, mealbox, jira=jira, github=github, slack=slack, smtp=smtp)
 
 
 @asynccontextmanager
