@@ -26,9 +26,7 @@ CALM = {200, 201, 202, 422, 503}
 
 
 @asynccontextmanager
-async def ordering(
-    seed: int, folder: Path, database_url: str, broker: Broker
-) -> AsyncIterator[tuple[Crowd, Count, asyncio.TaskGroup]]:
+async def ordering(seed: int, folder: Path, database_url: str, broker: Broker) -> AsyncIterator[tuple[Crowd, Count]]:
     """A shop in a process of its own, customers who order there, and somebody who counts the messages."""
     async with asyncio.timeout(SECONDS), serve_sandbox(scale=SCALE) as sandbox, counting(broker.url) as count:
         services = f"{sandbox.base_url}/mealbox"
@@ -52,7 +50,7 @@ async def ordering(
             async with asyncio.TaskGroup() as customers:
                 for number in range(CUSTOMERS):
                     customers.create_task(crowd.order(f"customer {number}"), name=f"customer {number}")
-                yield crowd, count, customers
+                yield crowd, count
                 crowd.goes_home = True
             await check(crowd, count)
         await crowd.patient.client.aclose()
@@ -92,13 +90,11 @@ async def check(crowd: Crowd, count: Count) -> None:
 async def test_a_broker_that_is_killed_under_load_holds_up_no_order_and_hears_of_each(
     seed: int, tmp_path: Path, broker: Broker
 ) -> None:
-    async with ordering(seed, tmp_path, sqlite_url(tmp_path), broker) as (crowd, count, _):
+    async with ordering(seed, tmp_path, sqlite_url(tmp_path), broker) as (crowd, count):
         await until(lambda: len(count.messages) >= MORE, seconds=60, what="orders are told of")
         for _ in range(2):
             await asyncio.to_thread(broker.kill)
-            heard = len(count.messages)
             await more_orders(crowd)
-            assert len(count.messages) <= heard + CUSTOMERS
             await asyncio.to_thread(broker.start)
             await more_orders(crowd)
 
@@ -108,7 +104,7 @@ async def test_a_database_that_is_restarted_under_load_loses_no_order_and_no_mes
     seed: int, tmp_path: Path, broker: Broker, postgres_cluster: Callable[[], PostgresCluster]
 ) -> None:
     cluster = postgres_cluster()
-    async with ordering(seed, tmp_path, cluster.url, broker) as (crowd, _, _):
+    async with ordering(seed, tmp_path, cluster.url, broker) as (crowd, _):
         for away in (cluster.stop, cluster.kill):
             await more_orders(crowd)
             await asyncio.to_thread(away)
