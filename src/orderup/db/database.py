@@ -68,6 +68,10 @@ class WriteConnection(ReadConnection):
         statement = insert.values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
         return self.connection.execute(statement).rowcount == 1
 
+    def load(self, operation_id: int) -> Operation | None:
+        """An operation that this transaction is about to change."""
+        raise NotImplementedError
+
     def place(self, placing: "Placing") -> "KeyTaken | None":
         """Insert an operation; None, or the key that was there before, and then nothing was inserted."""
         raise NotImplementedError

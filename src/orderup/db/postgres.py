@@ -9,7 +9,7 @@ read (`postgres_write`). All come back by themselves after the server was away.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from orderup.db.database import (
     Ask,
@@ -24,28 +24,19 @@ from orderup.db.database import (
 )
 from orderup.db.migrate import Schema, migrate
 from orderup.db.postgres_also import PostgresAlso
-from orderup.db.postgres_batch import quoted
 from orderup.db.postgres_claims import PostgresClaims
 from orderup.db.postgres_link import DRIVER_ERRORS, FEW_SETTINGS, Link, Links, translate_first
 from orderup.db.postgres_listen import PostgresListener
+from orderup.db.postgres_load import LOAD, read_loaded
 from orderup.db.postgres_log import PostgresLog, end_of_log
 from orderup.db.postgres_together import PostgresTogether
 from orderup.db.postgres_write import PostgresThreads
 from orderup.db.postgres_writers import PostgresWriters
-from orderup.db.rows import OPERATION_COLUMNS, RFA_COLUMNS, TASK_COLUMNS, assemble
 from orderup.errors import Misconfigured
 from orderup.model.operation import Operation
 
 T = TypeVar("T")
 OLDEST_VERSION = 13
-_JOINED = (("o", OPERATION_COLUMNS), ("t", TASK_COLUMNS), ("r", RFA_COLUMNS))
-# one statement sees one moment
-LOAD = f"""
-select {", ".join(quoted(columns, of=alias) for alias, columns in _JOINED)} from operations o
-left join tasks t on t.operation_id = o.id left join rfas r on r.operation_id = o.id
-where o.id = any($1::bigint[]) order by o.id, t.position
-"""
-_TASK_AT, _RFA_AT = len(OPERATION_COLUMNS), len(OPERATION_COLUMNS) + len(TASK_COLUMNS)
 SERVER = "select current_setting('server_version_num')::integer / 10000, current_setting('server_encoding')"
 
 
@@ -160,11 +151,3 @@ class PostgresDatabase:
     def _tell_own(self) -> None:
         for listener in self._own_listeners:
             listener()
-
-
-def read_loaded(rows: Sequence[Any]) -> Mapping[int, Operation]:
-    """Of the rows that LOAD gives."""
-    operations = {row[0]: row[:_TASK_AT] for row in rows}
-    tasks = [task for row in rows if (task := row[_TASK_AT:_RFA_AT])[0] is not None]
-    rfas = {row[0]: rfa for row in rows if (rfa := row[_RFA_AT:])[0] is not None}
-    return assemble(operations.values(), tasks, rfas.values())

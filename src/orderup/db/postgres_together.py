@@ -1,8 +1,8 @@
 """Functions that write and may share a transaction, such as the steps of many orders: in threads, a few at a time.
 
 Each by itself they would wait for the disk one after the other. In a transaction they run in the order of the
-operations that they are about, so that two transactions do not wait for each other. If one fails, the transaction is
-undone and each runs again in one of its own: only the culprit fails.
+operations that they are about, so that no two transactions wait for each other; all of these are loaded before the
+first one runs. If one fails, the transaction is undone and each runs again in one of its own: only the culprit fails.
 """
 
 import asyncio
@@ -101,6 +101,7 @@ class PostgresTogether:
 
 
 def _run_all(connection: PostgresWrite, batch: Sequence[_Entry]) -> list[Any]:
+    connection.load_all([entry.about for entry in batch])
     return [entry.fn(connection) for entry in batch]
 
 

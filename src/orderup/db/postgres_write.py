@@ -26,7 +26,9 @@ from orderup.db.postgres_link import (
     is_lost,
     translate,
 )
+from orderup.db.postgres_load import LOAD, read_loaded
 from orderup.errors import Unavailable
+from orderup.model.operation import Operation
 
 T = TypeVar("T")
 _random = Random()  # noqa: S311  # spreads retries, guards nothing
@@ -50,11 +52,21 @@ class PostgresWrite(WriteConnection):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._cursor = psycopg.RawCursor(_driver(connection))
+        self._loaded: dict[int, Operation] = {}
 
     def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         """Rows of a statement with `$1` placeholders."""
         self._cursor.execute(statement, arguments)
         return self._cursor.fetchall()
+
+    def load_all(self, ids: Sequence[int]) -> None:
+        """Those that are about to be asked for, one by one. The gate tells of one that was changed since."""
+        self._loaded = dict(read_loaded(self.fetch(LOAD, ids)))
+
+    def load(self, operation_id: int) -> Operation | None:
+        # what was asked for may have been changed since
+        known = self._loaded.pop(operation_id, None)
+        return known or read_loaded(self.fetch(LOAD, [operation_id])).get(operation_id)
 
     def place(self, placing: Placing) -> KeyTaken | None:
         return self.place_all([placing])[0]

@@ -3,37 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, tuple_, union_all
+from sqlalchemy import Select, select, tuple_, union_all
 
 from orderup.db.database import KeyTaken, ReadConnection
 from orderup.db.rows import (
     EVENT_COLUMNS,
     OPERATION_COLUMNS,
     RFA_COLUMNS,
-    TASK_COLUMNS,
-    assemble,
     read_event,
     read_operation,
     read_rfa,
 )
-from orderup.db.tables import events, facts, keys, operations, revoked_tokens, rfas, tasks
-from orderup.errors import NotFound
+from orderup.db.tables import events, facts, keys, operations, revoked_tokens, rfas
 from orderup.model.event import Audience, Event
-from orderup.model.ids import show_id
 from orderup.model.operation import Operation
 from orderup.model.rfa import Rfa
 
 DECISIONS = ("rfa.approved", "rfa.declined", "rfa.expired")
 LATELY = 1_000
-# Put together once: that takes longer than to ask.
-_LOAD_ONE = [
-    select(*(table.c[name] for name in columns)).where(table.c[identity] == bindparam("wanted"))
-    for table, columns, identity in (
-        (operations, OPERATION_COLUMNS, "id"),
-        (tasks, TASK_COLUMNS, "operation_id"),
-        (rfas, RFA_COLUMNS, "operation_id"),
-    )
-]
 _EVENT = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
 
 
@@ -64,15 +51,6 @@ def last_events(connection: ReadConnection, operation_id: int, *, audience: Audi
     mine = (events.c.operation_id == operation_id) & (events.c.audience <= int(audience))
     newest = _rows(connection, select(*_EVENT).where(mine).order_by(events.c.n.desc()).limit(most))
     return [read_event(row) for row in reversed(newest)]
-
-
-def load_one(connection: ReadConnection, operation_id: int) -> Operation:
-    """An operation with its tasks and RFA. Raises NotFound."""
-    rows = [connection.execute(statement, {"wanted": operation_id}).fetchall() for statement in _LOAD_ONE]
-    found = assemble(*rows).get(operation_id)
-    if found is None:
-        raise NotFound("operation", show_id(operation_id))
-    return found
 
 
 def find_key(connection: ReadConnection, key: str) -> KeyTaken | None:

@@ -38,9 +38,9 @@ from orderup.db.database import (
 )
 from orderup.db.migrate import Schema, migrate
 from orderup.db.recent import RecentEvents
-from orderup.db.rows import EVENT_COLUMNS, OPERATION_COLUMNS, RFA_COLUMNS, TASK_COLUMNS, assemble, read_event
+from orderup.db.rows import EVENT_COLUMNS, read_event
 from orderup.db.sqlite_rows import quoted
-from orderup.db.sqlite_write import SqliteWrite
+from orderup.db.sqlite_write import SqliteWrite, load_operations
 from orderup.errors import IdTaken, Misconfigured, StorageFull, Unavailable
 from orderup.model.event import Event
 from orderup.model.operation import Operation
@@ -191,7 +191,7 @@ class SqliteDatabase:
             self._batches.put(batch)
 
     async def load(self, ids: Sequence[int]) -> Mapping[int, Operation]:
-        return await self.read(lambda connection: load_operations(connection, ids))
+        return await self.read(lambda connection: load_operations(_driver_of(connection), ids))
 
     async def read(self, fn: Callable[[ReadConnection], T]) -> T:
         if self._readers is None:
@@ -455,30 +455,9 @@ def translate_first(error: BaseException, path: Path | None) -> Exception:
     return translate(error)
 
 
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
-
-
-def load_operations(connection: ReadConnection, ids: Sequence[int]) -> Mapping[int, Operation]:
+def _driver_of(connection: ReadConnection) -> sqlite3.Connection:
     driver: Any = connection.connection.connection.driver_connection
-    found: dict[int, Operation] = {}
-    for start in range(0, len(ids), 500):
-        some = tuple(ids[start : start + 500])
-        marks = _marks(len(some))
-        found.update(
-            assemble(
-                driver.execute(
-                    f"select {quoted(OPERATION_COLUMNS)} from operations where id in ({marks})", some
-                ).fetchall(),
-                driver.execute(
-                    f"select {quoted(TASK_COLUMNS)} from tasks where operation_id in ({marks})", some
-                ).fetchall(),
-                driver.execute(
-                    f"select {quoted(RFA_COLUMNS)} from rfas where operation_id in ({marks})", some
-                ).fetchall(),
-            )
-        )
-    return found
+    return driver  # type: ignore[no-any-return]
 
 
 class SqliteLog:

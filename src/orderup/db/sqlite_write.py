@@ -1,7 +1,7 @@
 """Writing placings and changes to SQLite, inside a transaction that the caller holds."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.engine import Connection
 
@@ -14,6 +14,7 @@ from orderup.db.rows import (
     RFA_COLUMNS,
     TASK_CHANGES,
     TASK_COLUMNS,
+    assemble,
     operation_changes,
     operation_row,
     rfa_changes,
@@ -21,7 +22,8 @@ from orderup.db.rows import (
     task_changes,
     task_row,
 )
-from orderup.db.sqlite_rows import insert, update
+from orderup.db.sqlite_rows import insert, quoted, update
+from orderup.model.operation import Operation
 
 INSERT_OPERATIONS = insert("operations", OPERATION_COLUMNS)
 INSERT_TASKS = insert("tasks", TASK_COLUMNS)
@@ -41,6 +43,9 @@ class SqliteWrite(WriteConnection):
         super().__init__(connection)
         self.driver = driver
         self.events = EventWriter(driver)
+
+    def load(self, operation_id: int) -> Operation | None:
+        return load_operations(self.driver, [operation_id]).get(operation_id)
 
     def place(self, placing: Placing) -> KeyTaken | None:
         if placing.key is not None and (taken := self._take(placing.key, placing.operation.id)):
@@ -105,3 +110,28 @@ class SqliteWrite(WriteConnection):
         refunded = [(each.after.id, position) for each in changes for position in each.refunded]
         if refunded:
             self.driver.executemany(REFUND_PERMIT, refunded)
+
+
+def load_operations(driver: sqlite3.Connection, ids: Sequence[int]) -> Mapping[int, Operation]:
+    found: dict[int, Operation] = {}
+    for start in range(0, len(ids), 500):
+        some = tuple(ids[start : start + 500])
+        marks = _marks(len(some))
+        found.update(
+            assemble(
+                driver.execute(
+                    f"select {quoted(OPERATION_COLUMNS)} from operations where id in ({marks})", some
+                ).fetchall(),
+                driver.execute(
+                    f"select {quoted(TASK_COLUMNS)} from tasks where operation_id in ({marks})", some
+                ).fetchall(),
+                driver.execute(
+                    f"select {quoted(RFA_COLUMNS)} from rfas where operation_id in ({marks})", some
+                ).fetchall(),
+            )
+        )
+    return found
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from orderup.db.database import Change, GateClosed, WriteConnection, change_of
-from orderup.db.read import load_one
 from orderup.engine.engine import Engine
-from orderup.errors import Unavailable
+from orderup.errors import NotFound, Unavailable
 from orderup.model import work
+from orderup.model.ids import show_id
 from orderup.model.operation import Draft
 from orderup.model.placing import encode
 
@@ -47,7 +47,10 @@ async def complete_by_step(
     it returns. It may run more than once; only one run is committed. Raises StaleToken and what the step raises."""
 
     def run(connection: WriteConnection) -> tuple[Draft, Change]:
-        draft = Draft(load_one(connection, operation_id))
+        operation = connection.load(operation_id)
+        if operation is None:
+            raise NotFound("operation", show_id(operation_id))
+        draft = Draft(operation)
         work.check_token(draft, position, token)
         result = encode(step(connection))
         work.complete(draft, position, token=token, result=result, now=engine.now())
