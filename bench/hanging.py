@@ -77,6 +77,8 @@ class Stage:
         began, count = loop.time(), round(rate * seconds)
         for number in range(count):
             await asyncio.sleep(began + number / rate - loop.time())
+            # the server has closed those that were not used for a while
+            self.idle = [line for line in self.idle if not line.transport.is_closing()]
             line = self.idle.pop() if self.idle else await connect(self._answered, self.port)
             line.ask(self.good)
         async with asyncio.timeout(PATIENCE_SECONDS):
