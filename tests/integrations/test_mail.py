@@ -189,6 +189,13 @@ async def test_a_no_for_good_is_final(sandbox: Sandbox, mailer: Mailer, step: st
     assert mailer.breaker.state is BreakerState.CLOSED
 
 
+async def test_a_server_that_wants_nothing_of_us_says_nothing_of_this_mail(sandbox: Sandbox, mailer: Mailer) -> None:
+    sandbox.smtp.switch(route="greet", status=554)
+    with pytest.raises(UpstreamFailed, match="answered 554"):
+        await mailer.send(mail_to())
+    assert outcomes_of(mailer) == {"failed": 1.0}
+
+
 @pytest.mark.parametrize("body", ["reset", "empty", "garbage"])
 @pytest.mark.parametrize("takes_effect", [True, False])
 async def test_nobody_knows_of_a_message_that_was_handed_over_without_an_answer(
@@ -265,6 +272,7 @@ async def test_only_so_many_are_in_flight_at_once(sandbox: Sandbox) -> None:
         with pytest.raises(asyncio.CancelledError):
             await first
         assert mailer.in_flight == 0
+        await sandbox.smtp.ledger.until(lambda ledger: ledger.arrivals[-1].outcome is Outcome.CALLER_LEFT)
         sandbox.smtp.restore()
         await mailer.send(mail_to())
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import httpx2
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
@@ -228,6 +229,14 @@ async def test_a_message_is_posted_with_its_key(sandbox: Sandbox, slack: Slack) 
 
 async def test_the_channel_to_a_member_is_the_same_each_time(slack: Slack) -> None:
     assert await channel_to(slack, "ada@example.com") == await channel_to(slack, "ada@example.com")
+
+
+async def test_a_link_leads_a_person_to_the_conversation(slack: Slack) -> None:
+    channel = await channel_to(slack, "ada@example.com")
+    async with httpx2.AsyncClient(follow_redirects=True) as visitor:
+        page = await visitor.get(slack.link(channel))
+    assert page.url.fragment == channel
+    assert f'id="{channel}"' in page.text
 
 
 @pytest.mark.parametrize(("user_id", "error"), [("U404", "user_not_found"), (BOT, "cannot_dm_bot"), (SLACKBOT, "bot")])

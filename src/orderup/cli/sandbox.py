@@ -62,7 +62,7 @@ async def _serve(port: int, *, speed: float, host: str, names: list[str]) -> Non
 
 def _described(sandbox: "Sandbox", *, wanted: int) -> str:
     url = sandbox.base_url
-    mealbox = f"{url}/{sandbox.mealbox.name}"
+    mealbox, google = f"{url}/{sandbox.mealbox.name}", f"{url}/{sandbox.drive.name}"
     header = "-H 'Content-Type: application/json'"
     is_elsewhere = wanted != 0 and not url.endswith(f":{wanted}")
     lines = [
@@ -75,6 +75,8 @@ def _described(sandbox: "Sandbox", *, wanted: int) -> str:
         f"  SLACK_BASE_URL={url}/slack/api SLACK_BOT_TOKEN=xoxb-sandbox",
         f"  {sandbox.smtp.title}:",
         f"  SMTP_HOST={sandbox.smtp.host} SMTP_PORT={sandbox.smtp.port} SMTP_SECURITY=none",
+        f"  {sandbox.drive.title}:",
+        f"  GOOGLE_TOKEN_URL={google}/token GOOGLE_DRIVE_URL={google}/drive/v3 GOOGLE_DOCS_URL={google}/docs/v1",
         "",
         "Try, in another terminal:",
         f"  curl {header} {mealbox}/products/classic-box",

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -200,6 +201,10 @@ class Slack:
                 return None
             query["cursor"] = page.response_metadata.next_cursor
         raise UpstreamFailed(f"Slack has more than {MOST_HISTORY_PAGES * PAGE_SIZE} messages in {channel} since then")
+
+    def link(self, channel: str) -> str:
+        """Where whoever takes part in this conversation looks at it."""
+        return f"{self.upstream.base_url.removesuffix('/api')}/app_redirect?channel={quote(channel, safe='')}"
 
     async def check(self) -> str:
         us = await self._tell("auth.test", Us, json={}, about="who we are", is_repeatable=True)

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from orderup.sandbox.app import build_app
 from orderup.sandbox.github import GitHub
+from orderup.sandbox.google import Google
 from orderup.sandbox.jira import Jira
 from orderup.sandbox.mealbox import Mealbox
 from orderup.sandbox.service import Service
@@ -37,6 +38,7 @@ class Sandbox:
     github: GitHub
     slack: Slack
     smtp: Smtp
+    drive: Google
 
 
 class Server(uvicorn.Server):
@@ -70,13 +72,14 @@ async def serve_sandbox(
         github = GitHub(scale=scale)
         slack = Slack(scale=scale)
         smtp = Smtp(mail_listener, host=next(iter(names), HOST), scale=scale)
-        services: list[Service] = [jira, github, slack, smtp]
+        drive = Google(scale=scale)
+        services: list[Service] = [jira, github, slack, smtp, drive]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
             await running.enter_async_context(serve_app(build_app([mealbox], services, names=names), listener))
             base_url = f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}"
-            yield Sandbox(base_url, mealbox, jira=jira, github=github, slack=slack, smtp=smtp)
+            yield Sandbox(base_url, mealbox, jira=jira, github=github, slack=slack, smtp=smtp, drive=drive)
 
 
 @asynccontextmanager

@@ -13,6 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from orderup.sandbox.behaviour import Answer
 from orderup.sandbox.border import Refused
@@ -173,6 +178,10 @@ class Slack(Service):
             "more_people": max(0, len(people) - SHOWN_MEMBERS),
         }
 
+    def routes(self) -> list[Route]:
+        """Also where a link to a conversation leads a person."""
+        return [Route("/app_redirect", _lead_to_page, methods=["GET"]), *super().routes()]
+
     def forms(self) -> Sequence[Form]:
         return [
             Form("/members", self._add),
@@ -275,6 +284,10 @@ class Slack(Service):
         """Later than all before it."""
         self._last_ts = max(round(time.time(), 6), self._last_ts + 0.000_01)
         return f"{self._last_ts:.6f}"
+
+
+async def _lead_to_page(request: Request) -> Response:
+    return RedirectResponse(f"/slack/#{quote(request.query_params.get('channel', ''))}", status_code=303)
 
 
 def _of_json(work: Callable[[Mapping[str, Any]], Said]) -> Callable[[Asked], Said]:
