@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from jsonschema_rs import Draft4Validator
 
-from orderup.integrations.adf import LONGEST, Node, document, is_too_long, paragraph, table, text
+from orderup.integrations.adf import LONGEST, Node, document, is_too_long, listing, paragraph, table, text
 from orderup.sandbox.documents import is_document
 
 SCHEMA = Draft4Validator(json.loads((files("adf_bridge") / "data" / "adf-schema.json").read_text()))
@@ -81,6 +81,15 @@ def test_whatever_people_write_the_document_is_as_the_format_has_it(
     json.dumps(built).encode()
 
 
+def test_what_is_too_many_for_a_table_is_listed_line_by_line() -> None:
+    built = document(listing(["500 g  flour", AWKWARD, ""]), listing([]))
+    assert problems(built) == []
+    assert is_document(built)
+    [listed] = built["content"][0]["content"]
+    assert listed["text"].startswith("500 g flour\nO'Brien")
+    assert "marks" not in listed
+
+
 def test_what_is_too_long_is_known_before_jira_says_so() -> None:
     assert not is_too_long(document(paragraph("x" * 30_000)))
     assert is_too_long(document(paragraph("x" * LONGEST)))
@@ -98,6 +107,8 @@ def test_what_is_too_long_is_known_before_jira_says_so() -> None:
         document({"type": "paragraph", "content": [{"type": "paragraph", "content": []}]}),
         document({"type": "paragraph", "content": [{"type": "text", "text": "x", "marks": [{"type": "link"}]}]}),
         document({"type": "text", "text": "x"}),
+        document({"type": "codeBlock", "content": [{"type": "text", "text": "x", "marks": [{"type": "strong"}]}]}),
+        document({"type": "codeBlock", "content": [{"type": "hardBreak"}]}),
         document({"type": "table", "content": []}),
         document(
             {"type": "table", "content": [{"type": "tableRow", "content": [{"type": "tableCell", "content": []}]}]}

@@ -41,6 +41,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str | list[Node]]]) -> No
     return {"type": "table", "attrs": attributes, "content": cells}
 
 
+def listing(lines: Sequence[str]) -> Node:
+    """Lines as they are, in letters of one width: several times more of them find room than rows of a table."""
+    words = "\n".join(one_line(line) for line in lines)
+    return {"type": "codeBlock", "attrs": {}, "content": [{"type": "text", "text": words or NOTHING}]}
+
+
 def document(*blocks: Node) -> Node:
     return {"version": 1, "type": "doc", "content": list(blocks)}
 

@@ -10,11 +10,12 @@ from typing import Any
 LONGEST = 32_767
 INLINE = frozenset({"text", "hardBreak"})
 # What may stand inside what; "block": where a cell or a document has room for any of these.
-BLOCKS = frozenset({"paragraph", "heading", "bulletList", "orderedList", "table", "rule"})
+BLOCKS = frozenset({"paragraph", "heading", "bulletList", "orderedList", "codeBlock", "table", "rule"})
 INSIDE: dict[str, frozenset[str]] = {
     "doc": BLOCKS,
     "paragraph": INLINE,
     "heading": INLINE,
+    "codeBlock": frozenset({"text"}),
     "bulletList": frozenset({"listItem"}),
     "orderedList": frozenset({"listItem"}),
     "listItem": frozenset({"paragraph", "bulletList", "orderedList"}),
@@ -63,7 +64,10 @@ def _is_node(node: Any, *, depth: int) -> bool:
     if not isinstance(content, list) or (not content and kind in NEEDS_CONTENT):
         return False
     return all(
-        isinstance(each, dict) and each.get("type") in INSIDE[kind] and _is_node(each, depth=depth + 1)
+        isinstance(each, dict)
+        and each.get("type") in INSIDE[kind]
+        and not (kind == "codeBlock" and "marks" in each)
+        and _is_node(each, depth=depth + 1)
         for each in content
     )
 
