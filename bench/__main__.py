@@ -3,7 +3,20 @@
 import sys
 from collections.abc import Callable
 
-from bench import attack, coffee, hanging, history, mealbox, orders, outbox, patient, restart, staffing, waiting
+from bench import (
+    attack,
+    coffee,
+    hanging,
+    history,
+    mealbox,
+    orders,
+    outbox,
+    patient,
+    restart,
+    slack_directory,
+    staffing,
+    waiting,
+)
 
 BENCHES: dict[str, Callable[[], None]] = {
     "orders": orders.main,
@@ -17,6 +30,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "patient": patient.main,
     "attack": attack.main,
     "staffing": staffing.main,
+    "slack_directory": slack_directory.main,
 }
 
 
