@@ -362,3 +362,7 @@ async def test_other_refusals_are_for_good(sandbox: Sandbox, slack: Slack) -> No
     with pytest.raises(UpstreamRefused, match="no_text"):
         await slack.post(channel, text="", key="k")
     assert sandbox.slack.messages == []
+
+
+def test_a_conversation_is_looked_at_beside_the_api(sandbox: Sandbox, slack: Slack) -> None:
+    assert slack.link("D01/2") == f"{sandbox.base_url}/slack/app_redirect?channel=D01%2F2"

@@ -7,7 +7,8 @@ the key under which its follow-up was placed, so that at least once becomes exac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orderup.db.database import Key
+from orderup.db.database import Key, ReadConnection
+from orderup.db.read import find_key
 from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order, scoped_key
@@ -42,13 +43,12 @@ class FollowUps:
         return [await self._place(event, plan) for event, plan in prepared]
 
     async def _place(self, event: Event, plan: Plan) -> TaskFailed | None:
-        key = scoped_key("follow-up", self.shop, key=message_id(event))
         try:
             await place_order(
                 self.engine,
                 self.shop,
                 plan,
-                key=Key(key=key, fingerprint=event.type, made_at=self.engine.now()),
+                key=Key(key=_key_of(event), fingerprint=event.type, made_at=self.engine.now()),
                 source="follow-up",
             )
         except Replayed:
@@ -58,3 +58,13 @@ class FollowUps:
         except Refused as error:
             return UpstreamRefused(str(error))
         return None
+
+
+def followed_by(connection: ReadConnection, event: Event) -> int | None:
+    """The operation that followed upon this event, as long as its key is kept."""
+    taken = find_key(connection, _key_of(event))
+    return None if taken is None else taken.operation_id
+
+
+def _key_of(event: Event) -> str:
+    return scoped_key("follow-up", event.shop, key=message_id(event))

@@ -1,6 +1,6 @@
 """The meal boxes' pages: the order form and the tracker for customers, the services for staff."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 from uuid import uuid4
@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError
 from starlette.responses import Response
 
 from orderup.errors import Invalid
-from orderup.integrations.breaker import BreakerState
 from orderup.model.operation import Operation, OperationStatus
 from orderup.shops.mealbox.back import back
 from orderup.shops.mealbox.front import PATH, Asked, OrderBody, front, order_box
@@ -18,10 +17,10 @@ from orderup.shops.mealbox.plan import shop
 from orderup.shops.mealbox.status import plain_reason
 from orderup.shops.mealbox.tables import read_order
 from orderup.shops.mealbox.upstreams import Upstreams
-from orderup.web import OPEN, AsAnyone, AsStaff, engine_of
+from orderup.web import OPEN, AsAnyone, engine_of
 from orderup.web.idempotency import KEY_PATTERN, LONGEST_KEY
-from orderup.web.orders import resources_of
 from orderup.web.pages.route import Form, PageRouter, see_other
+from orderup.web.pages.services import Service, add_services_page
 from orderup.web.pages.session import read_form
 from orderup.web.pages.site import site_of
 from orderup.web.pages.tracker import Tracker, add_order_pages
@@ -31,12 +30,7 @@ TEMPLATES = "orderup.shops.mealbox"
 FIELDS = ("user_id", "product_code")
 # A page comes at once; the tracker is live.
 PAGE_WAIT_SECONDS = 1.0
-STATES: Mapping[BreakerState, str] = {
-    BreakerState.CLOSED: "alive",
-    BreakerState.OPEN: "failing",
-    BreakerState.HALF_OPEN: "waiting",
-}
-pages, staff_pages = PageRouter(), PageRouter()
+pages = PageRouter()
 
 
 class BoxForm(Asked, Form):
@@ -97,14 +91,10 @@ async def describe(request: Request, operation: Operation, tracker: Tracker) -> 
     return replace(tracker, title=title, again=again)
 
 
-@staff_pages.get("/services")
-async def show_services(request: Request, _caller: AsStaff) -> Response:
-    upstreams: Upstreams = resources_of(request, shop.name)
-    return site_of(request).page(
-        request, "mealbox/services.html", services=(upstreams.users, upstreams.products), states=STATES
-    )
+def services_of(upstreams: Upstreams) -> Sequence[Service]:
+    return upstreams.users, upstreams.products
 
 
 front.include_router(pages)
-back.include_router(staff_pages)
 add_order_pages(front, shop.name, path=PATH, title=shop.title, describe=describe)
+add_services_page(back, shop.name, title="Services that meal boxes need", services=services_of)

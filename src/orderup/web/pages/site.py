@@ -19,6 +19,7 @@ from orderup.errors import NotFound
 from orderup.web.auth import OPEN
 from orderup.web.pages import words
 from orderup.web.pages.session import csrf_token, visitor_of
+from orderup.web.pages.texts import TRANSLATIONS
 from orderup.web.routes import Router
 
 # Scripts and styles come from here and stand in no page; nobody may put a page of ours into one of theirs.
@@ -82,7 +83,10 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
         )
+        # what the extension adds to an environment no type knows
+        self.environment.install_gettext_translations(TRANSLATIONS, newstyle=True)  # type: ignore[attr-defined]
         self.environment.globals["asset"] = self.assets.url
         self.environment.filters.update(words.FILTERS)
 

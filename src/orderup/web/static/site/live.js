@@ -39,12 +39,7 @@ async function look() {
     body.dataset.seq = at;
     if (fresh.body.dataset.look) body.dataset.look = fresh.body.dataset.look; else delete body.dataset.look;
     document.title = fresh.title;
-    for (const part of document.querySelectorAll("[data-swap]")) {
-      const newer = fresh.getElementById(part.id);
-      if (newer) morph(part, newer);
-    }
-    localTimes();
-    announce();
+    swap(fresh);
     misses = 0;
   } catch {
     // what happened is not told a second time, so it is looked for until it is seen
@@ -54,6 +49,15 @@ async function look() {
     isLooking = false;
     if (again) { again = false; comeSoon(); }
   }
+}
+
+function swap(fresh) {
+  for (const part of document.querySelectorAll("[data-swap]")) {
+    const newer = fresh.getElementById(part.id);
+    if (newer) morph(part, newer);
+  }
+  localTimes();
+  announce();
 }
 
 // Makes `old` like `newer`, keeping what is the same: an element in use (focused, typed into, open) stays where it is.
@@ -229,6 +233,41 @@ function beat() {
       .then(comeSoon, () => {}); // away: the next one will do
   }
 }
+
+// A button marked data-preview shows what comes of its form. It is pressed for whoever types there, each time he rests.
+
+function previewWith(button) {
+  const { form } = button;
+  const isPost = form.getAttribute("method") === "post";
+  let due;
+  let asked = 0;
+  button.type = "button"; // or Enter would press it, and not the one that sends the form
+  button.hidden = true;
+
+  async function preview() {
+    const mine = ++asked;
+    const fields = new URLSearchParams(new FormData(form));
+    const address = new URL(button.formAction);
+    if (!isPost) address.search = fields;
+    try {
+      const asks = isPost ? { method: "POST", body: fields } : {};
+      const answer = await fetch(address, { ...asks, headers: { "X-Live": "1" }, signal: AbortSignal.timeout(10000) });
+      const text = await answer.text();
+      if (mine !== asked) return; // he has typed since
+      if (answer.status >= 500) throw new Error(answer.statusText);
+      if (!isPost) history.replaceState(null, "", address); // what a later look asks for
+      swap(new DOMParser().parseFromString(text, "text/html"));
+    } catch {
+      if (mine !== asked) return;
+      button.type = "submit"; // he may press it himself
+      button.hidden = false;
+    }
+  }
+
+  form.addEventListener("input", () => { clearTimeout(due); due = setTimeout(preview, TOGETHER_MS); });
+}
+
+for (const button of document.querySelectorAll("button[data-preview]")) previewWith(button);
 
 // Forms and ids
 
