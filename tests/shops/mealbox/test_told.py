@@ -1,13 +1,16 @@
 """What a customer was told of an order holds, whatever the services say afterwards; what was refused is as if it had
 never been asked for."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from orderup.sandbox import serve_sandbox
+from orderup.web import routes
+from tests.db.cutter import Cut, Cutter
 from tests.serving import sqlite_url
-from tests.shops.mealbox.conftest import GOOD, Kiosk, open_kiosk
+from tests.shops.mealbox.conftest import GOOD, PATIENCE_SECONDS, Kiosk, open_kiosk
 
 
 async def errs_again(kiosk: Kiosk, id: str, *, after: int) -> bool:
@@ -54,3 +57,27 @@ async def test_an_order_of_nothing_leaves_its_key_free(kiosk: Kiosk) -> None:
     assert answer.status_code == 201, answer.text
     assert answer.json()["user_id"] == GOOD["user_id"]
     assert "Idempotency-Replayed" not in answer.headers
+
+
+@pytest.mark.needs("postgres_url")
+async def test_while_nobody_knows_of_the_commit_its_caller_is_told_so_in_time(
+    prepared_postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "ANSWER_SECONDS", 3)
+    async with Cutter(prepared_postgres).running() as cutter, open_kiosk(cutter.url) as kiosk:
+        assert (await kiosk.order()).status_code == 201
+        cutter.is_away = True
+        cutter.lose(Cut.ANSWER, of=b"COMMIT\0")
+        unknown = await kiosk.order(key="one", prefer="wait=30")
+        assert (unknown.status_code, cutter.cuts) == (503, 1)
+        assert "may or may not have been" in unknown.json()["detail"]
+        assert unknown.headers["Retry-After"]
+        cutter.is_away = False
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            known = await kiosk.order(key="one", prefer="wait=20")
+            while known.status_code == 503:
+                await asyncio.sleep(0.1)
+                known = await kiosk.order(key="one", prefer="wait=20")
+        assert known.status_code == 201, known.text
+        assert known.headers["Idempotency-Replayed"] == "true"
+        assert len((await kiosk.client.get(f"{kiosk.front}/orders")).json()["orders"]) == 2
