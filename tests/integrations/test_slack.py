@@ -180,6 +180,19 @@ async def test_the_old_one_does_while_a_new_one_cannot_be_read_to_its_end_but_no
         await slack.find_by_name("Ada Lovelace")
 
 
+async def test_the_old_one_does_while_slack_is_down_but_not_for_ever(
+    sandbox: Sandbox, slack: Slack, clock: Clock
+) -> None:
+    await slack.find_by_name("Ada Lovelace")
+    sandbox.slack.switch(status=503)
+    clock.passes(FRESH)
+    assert (await slack.find_by_name("Ada Lovelace")).user_id is not None
+    clock.passes(STALE - FRESH)
+    with pytest.raises(UpstreamFailed):
+        await slack.find_by_name("Ada Lovelace")
+    assert sandbox.slack.asked["list_members"] == 3
+
+
 async def test_a_page_that_fails_is_asked_for_again_and_none_before_it(sandbox: Sandbox, slack: Slack) -> None:
     sandbox.slack.add_members(2 * PAGE_SIZE)
     sandbox.slack.switch(route="list_members", status=503, times=1)

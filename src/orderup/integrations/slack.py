@@ -293,16 +293,19 @@ class Directory:
         async with self._reading:
             # somebody else may have read it meanwhile
             known = self._younger_than(FRESH)
-            while known is None:
-                if seconds := self._seconds_to_rest():
-                    if old is not None:
-                        return old
-                    raise Resting(seconds)
-                known = await self._go_on()
+            try:
+                while known is None:
+                    known = await self._go_on()
+            except (Resting, UpstreamFailed):
+                if old is None:
+                    raise
+                return old
             return known
 
     async def _go_on(self) -> dict[str, str] | None:
         """One page more; the whole, if it was the last one."""
+        if seconds := self._seconds_to_rest():
+            raise Resting(seconds)
         now = self.monotonic()
         if now - self._went_on_at > ABANDONED.total_seconds():
             self._begin()
