@@ -141,7 +141,7 @@ class Shop:
     adjust: Callable[[Any, Mapping[str, Kind]], Mapping[str, Kind]] | None = None
     keeper: Callable[[Any, Any], Keeper] | None = None
     resources: Callable[[Any, Any], AbstractAsyncContextManager[Any]] | None = None
-    stand_ins: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    stand_ins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

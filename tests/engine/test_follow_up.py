@@ -1,9 +1,8 @@
 """What follows upon an event: an order of its own, once for each, on both databases."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -17,10 +16,8 @@ from orderup.engine.steer import cancel_operation
 from orderup.model.event import Event
 from orderup.model.ids import show_id
 from orderup.model.operation import Operation
-from tests.web.house import DATABASES, open_test_house, settings_for
+from tests.web.house import DATABASES, open_test_house, settings_for, until
 
-PATIENCE_SECONDS = 20
-T = TypeVar("T")
 CAKE = Plan([PlannedTask("bake")])
 
 
@@ -70,24 +67,6 @@ async def followed_up(house: House) -> list[int]:
 
 def _follows() -> Any:
     return operations.c.source == "follow-up"
-
-
-async def until(house: House, fact: Callable[[], Awaitable[T | None]]) -> T:
-    """Look again at each event of the log."""
-    heard = asyncio.Event()
-
-    def hear(_events: Any) -> None:
-        heard.set()
-
-    house.engine.feed.count(hear)
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (found := await fact()) is None:
-                await heard.wait()
-                heard.clear()
-            return found
-    finally:
-        house.engine.feed.stop_counting(hear)
 
 
 async def until_followed_up(house: House, count: int) -> list[int]:

@@ -1,9 +1,11 @@
 """A whole process without its web servers: engine, clock, both apps, on a database of its own, and a workshop as the
 shop, whose tasks a test can do itself."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx2
 import pytest
@@ -40,6 +42,8 @@ def workshop() -> Shop:
     return shop
 
 
+T = TypeVar("T")
+PATIENCE_SECONDS = 30
 CHAIN = Plan.chain(PlannedTask("saw"), PlannedTask("glue"), PlannedTask("paint"))
 ASKED = Plan.chain(PlannedTask("saw"), PlannedTask("paint"), approval=Approval("Make a chair?"))
 
@@ -83,3 +87,21 @@ async def place(house: House, plan: Plan = CHAIN, *, shop: str = "workshop") -> 
 
 # For a server process: `orderup serve tests.web.house:shop`.
 shop = workshop()
+
+
+async def until(house: House, fact: Callable[[], Awaitable[T | None]]) -> T:
+    """What it gives once it is not None. It is asked again at each event of the log."""
+    heard = asyncio.Event()
+
+    def hear(_events: Any) -> None:
+        heard.set()
+
+    house.engine.feed.count(hear)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (found := await fact()) is None:
+                await heard.wait()
+                heard.clear()
+            return found
+    finally:
+        house.engine.feed.stop_counting(hear)

@@ -1,13 +1,17 @@
 """The sandbox in the place of third parties that nobody has set: started by `serve` when a mounted shop needs one."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
 from orderup.errors import Misconfigured
 from orderup.settings import Settings
 from orderup.shop import Shop
+
+if TYPE_CHECKING:
+    from orderup.sandbox.server import Sandbox
 
 log = structlog.get_logger(__name__)
 
@@ -19,9 +23,7 @@ async def standing_in(settings: Settings, shops: Sequence[Shop], *, port: int | 
 
     Raises Misconfigured.
     """
-    missing = {
-        name: instead for shop in shops for name, instead in shop.stand_ins.items() if getattr(settings, name) is None
-    }
+    missing = missing_settings(settings, shops)
     if not missing:
         yield settings
         return
@@ -33,10 +35,24 @@ async def standing_in(settings: Settings, shops: Sequence[Shop], *, port: int | 
     try:
         async with serve_sandbox(port) as sandbox:
             log.info("the sandbox stands in for third parties", url=sandbox.base_url, instead_of=names)
-            where = {"http": sandbox.base_url}
-            found = {setting: text.format(**where) for instead in missing.values() for setting, text in instead.items()}
-            yield Settings.model_validate({**settings.model_dump(exclude_unset=True), **found})
+            yield lead_to(sandbox, settings, missing)
     except OSError as error:
         raise Misconfigured(
             f"The sandbox cannot listen: {error.strerror}. Choose another port with --sandbox-port, or set {names}."
         ) from error
+
+
+def missing_settings(settings: Settings, shops: Sequence[Shop]) -> Mapping[str, Mapping[str, str]]:
+    """Those that a shop needs and that are not set, nor what would lead elsewhere: what leads to the sandbox instead."""
+    wanted = (each for shop in shops for each in shop.stand_ins.items())
+    return {
+        name: instead
+        for name, instead in wanted
+        if getattr(settings, name) is None and not settings.model_fields_set.issuperset(instead)
+    }
+
+
+def lead_to(sandbox: "Sandbox", settings: Settings, missing: Mapping[str, Mapping[str, str]]) -> Settings:
+    where = {"http": sandbox.base_url, "smtp_host": sandbox.smtp.host, "smtp_port": sandbox.smtp.port}
+    found = {name: text.format(**where) for instead in missing.values() for name, text in instead.items()}
+    return Settings.model_validate({**settings.model_dump(exclude_unset=True), **found})

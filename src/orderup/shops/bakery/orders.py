@@ -1,0 +1,231 @@
+"""Orders as the database has them, and how each of them stands."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import BigInteger, Integer, Text, and_, delete, insert, literal, select, true, update
+
+from orderup.db.database import ReadConnection, WriteConnection
+from orderup.db.tables import operations, tasks
+from orderup.errors import Conflict, NotFound
+from orderup.model.ids import OperationId
+from orderup.model.operation import Draft, OperationStatus
+from orderup.model.slug import slug
+from orderup.model.task import TaskStatus
+from orderup.shops.bakery.amounts import Amount, Line, needed
+from orderup.shops.bakery.cakes import Cake, cakes_by_number, read_lines, rows_of
+from orderup.shops.bakery.plan import BAKE
+from orderup.shops.bakery.tables import cakes, documents, extras, issues, orders
+
+# The first task of each order.
+_bake = tasks.alias("bake")
+OrderStatus = Literal["ordered", "ready", "cancelled", "failed"]
+STATUSES: Sequence[OrderStatus] = ("ordered", "ready", "cancelled", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class BakeryOrder:
+    """status: see `status_of`. issue: its key at Jira. told: where its customer was told that it is ready. document:
+    the file in which its cancellation is recorded."""
+
+    number: int
+    operation_id: int
+    cake: Cake
+    customer: str | None
+    slug: str | None
+    email: str | None
+    persons: int
+    quantity: int
+    extras: Sequence[Line]
+    status: OrderStatus
+    placed_at: int
+    finished_at: int | None
+    owner: str | None
+    reason: str | None
+    issue_operation: int | None
+    issue: str | None
+    told: str | None
+    document: str | None
+
+    @property
+    def ingredients(self) -> list[Line]:
+        return needed(self.cake.recipe, eaters=self.persons * self.quantity, extras=self.extras)
+
+
+def status_of(operation_status: str, bake_status: str) -> OrderStatus:
+    """In the words of the bakery; docs/shops/bakery.md has the table."""
+    if bake_status == TaskStatus.COMPLETED:
+        return "ready"
+    if operation_status == OperationStatus.CANCELLED:
+        return "cancelled"
+    return "failed" if operation_status == OperationStatus.ERRORED else "ordered"
+
+
+def check_cancel(draft: Draft) -> None:
+    """Raises Conflict once it is ready."""
+    if any(task.name == BAKE and task.status is TaskStatus.COMPLETED for task in draft.tasks()):
+        raise Conflict("This order is ready: it cannot be cancelled any more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody orders. cake: its id. extra: once, whatever the number of eaters."""
+
+    cake: str
+    customer: str
+    persons: int
+    quantity: int
+    email: str | None = None
+    extra: Mapping[str, Amount] = field(default_factory=dict)
+
+
+def add_order(connection: WriteConnection, operation_id: int, wanted: Wanted) -> int:
+    """The number by which people call it. Raises NotFound if there is no such cake."""
+    given = {
+        "operation_id": literal(operation_id, BigInteger),
+        "customer": literal(wanted.customer, Text),
+        "slug": literal(slug(wanted.customer), Text),
+        "email": literal(wanted.email, Text),
+        "persons": literal(wanted.persons, Integer),
+        "quantity": literal(wanted.quantity, Integer),
+    }
+    row = select(cakes.c.number, *given.values()).where(cakes.c.id == wanted.cake, cakes.c.deleted_at.is_(None))
+    statement = insert(orders).from_select(["cake", *given], row).returning(orders.c.number)
+    number = connection.execute(statement).scalar_one_or_none()
+    if number is None:
+        raise NotFound("cake", wanted.cake[:100])
+    if wanted.extra:
+        connection.execute(insert(extras), rows_of(wanted.extra.items(), order_number=number))
+    return int(number)
+
+
+def find_number(connection: ReadConnection, operation_id: int) -> int | None:
+    found = connection.rows(select(orders.c.number).where(orders.c.operation_id == operation_id))
+    return found[0][0] if found else None
+
+
+def find_operation(connection: ReadConnection, number: int) -> OperationId | None:
+    found = connection.rows(select(orders.c.operation_id).where(orders.c.number == number))
+    return OperationId(found[0][0]) if found else None
+
+
+def read_order(connection: ReadConnection, number: int) -> BakeryOrder:
+    """Raises NotFound."""
+    found = read_orders(connection, orders.c.number == number)
+    if not found:
+        raise NotFound("order", number)
+    return found[0]
+
+
+def order_of(connection: ReadConnection, operation_id: int) -> BakeryOrder | None:
+    found = read_orders(connection, orders.c.operation_id == operation_id)
+    return found[0] if found else None
+
+
+def read_orders(
+    connection: ReadConnection, condition: Any, *, most: int | None = None, oldest_first: bool = False
+) -> list[BakeryOrder]:
+    """The newest first, unless it is said otherwise."""
+    is_bake = (_bake.c.operation_id == orders.c.operation_id) & (_bake.c.position == 0)
+    joined = (
+        orders.join(operations, operations.c.id == orders.c.operation_id)
+        .join(_bake, is_bake)
+        .outerjoin(issues, issues.c.operation_id == orders.c.issue)
+    )
+    about = (
+        operations.c.status.label("operation_status"),
+        _bake.c.status.label("bake_status"),
+        operations.c.placed_at,
+        operations.c.finished_at,
+        operations.c.owner,
+        operations.c.reason,
+        issues.c.key.label("issue_key"),
+    )
+    position = orders.c.number if oldest_first else orders.c.number.desc()
+    statement = select(orders, *about).select_from(joined).where(condition).order_by(position)
+    rows = connection.execute(statement.limit(most)).mappings().all()
+    found = cakes_by_number(connection, (row["cake"] for row in rows))
+    numbers = [row["number"] for row in rows]
+    extra = read_lines(connection, extras, extras.c.order_number, extras.c.order_number.in_(numbers)) if rows else {}
+    return [_order({**row}, found[row["cake"]], extra.get(row["number"], [])) for row in rows]
+
+
+def _order(row: Mapping[str, Any], cake: Cake, extra: Sequence[Line]) -> BakeryOrder:
+    return BakeryOrder(
+        number=row["number"],
+        operation_id=row["operation_id"],
+        cake=cake,
+        customer=row["customer"],
+        slug=row["slug"],
+        email=row["email"],
+        persons=row["persons"],
+        quantity=row["quantity"],
+        extras=extra,
+        status=status_of(row["operation_status"], row["bake_status"]),
+        placed_at=row["placed_at"],
+        finished_at=row["finished_at"],
+        owner=row["owner"],
+        reason=row["reason"],
+        issue_operation=row["issue"],
+        issue=row["issue_key"],
+        told=row["told"],
+        document=row["document"],
+    )
+
+
+def select_orders(
+    *, status: OrderStatus | None, owner: str | None, before: int | None, after: int | None = None
+) -> Any:
+    """For `read_orders`. `owner`: only his; None: everybody's. `before`, `after`: only those with smaller numbers, or
+    greater ones."""
+    conditions = [] if status is None else [has_status(status)]
+    if owner is not None:
+        conditions.append(operations.c.owner == owner)
+    if before is not None:
+        conditions.append(orders.c.number < before)
+    if after is not None:
+        conditions.append(orders.c.number > after)
+    return and_(true(), *conditions)
+
+
+def has_status(status: OrderStatus) -> Any:
+    baked = _bake.c.status == TaskStatus.COMPLETED
+    if status == "ready":
+        return baked
+    ended = {"cancelled": [OperationStatus.CANCELLED], "failed": [OperationStatus.ERRORED]}
+    alive = [OperationStatus.PENDING, OperationStatus.RUNNING, OperationStatus.PAUSED]
+    return ~baked & operations.c.status.in_(ended.get(status, alive))
+
+
+def note_told(connection: WriteConnection, operation_id: int, told: str) -> None:
+    connection.execute(update(orders).where(orders.c.operation_id == operation_id).values(told=told))
+
+
+def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """What staff reads of them on the pages that show operations."""
+    found = read_orders(connection, orders.c.operation_id.in_(operation_ids))
+    return {order.operation_id: dict(_facts(order)) for order in found}
+
+
+def _facts(order: BakeryOrder) -> Iterator[tuple[str, Any]]:
+    yield "Cake", f"{order.quantity} × {order.cake.name} for {order.persons}"
+    yield "Order", order.number
+    if order.customer is not None:
+        yield "For", order.customer
+    if order.issue is not None:
+        yield "Issue", order.issue
+
+
+def prune_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:
+    gone = select(orders.c.number).where(orders.c.operation_id.in_(operation_ids))
+    connection.execute(delete(extras).where(extras.c.order_number.in_(gone)))
+    connection.execute(delete(orders).where(orders.c.operation_id.in_(operation_ids)))
+
+
+def forget_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:
+    """The document goes on without us: what stands in it is for its owner to delete."""
+    slugs = select(orders.c.slug).where(orders.c.operation_id.in_(operation_ids))
+    connection.execute(update(documents).where(documents.c.slug.in_(slugs)).values(title=""))
+    blank = {"customer": None, "slug": None, "email": None, "told": None}
+    connection.execute(update(orders).where(orders.c.operation_id.in_(operation_ids)).values(blank))
