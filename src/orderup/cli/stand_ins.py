@@ -43,7 +43,7 @@ async def standing_in(settings: Settings, shops: Sequence[Shop], *, port: int | 
 
 
 def missing_settings(settings: Settings, shops: Sequence[Shop]) -> Mapping[str, Mapping[str, str]]:
-    """Those that a shop needs and that are not set, nor what would lead elsewhere: what leads to the sandbox instead."""
+    """Those that shops need and nobody has set, nor what would lead elsewhere: what leads to the sandbox instead."""
     wanted = (each for shop in shops for each in shop.stand_ins.items())
     return {
         name: instead

@@ -16,7 +16,6 @@ INSIDE: dict[str, frozenset[str]] = {
     "paragraph": INLINE,
     "heading": INLINE,
     "codeBlock": frozenset({"text"}),
-    "codeBlock": frozenset({"text"}),
     "bulletList": frozenset({"listItem"}),
     "orderedList": frozenset({"listItem"}),
     "listItem": frozenset({"paragraph", "bulletList", "orderedList"}),
