@@ -2,12 +2,12 @@ import asyncio
 import re
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from orderup.sandbox import serve_sandbox
+from orderup.sandbox import Sandbox, serve_sandbox
 from orderup.settings import Settings, variable_of
 from tests.cli.running import SECRET_KEY, run
 from tests.services.ports import free_port
@@ -87,6 +87,7 @@ def test_it_shows_no_secret() -> None:
         "REDIS_URL": f"redis://:{canary}@127.0.0.1:1/0",
         "RABBITMQ_URL": f"amqp://ann:{canary}@127.0.0.1:1/",
         "SERVER_URL": f"http://ann:{canary}@127.0.0.1:1",
+        **dict.fromkeys(("SLACK_BASE_URL", "GITHUB_BASE_URL"), "http://127.0.0.1:1"),
     }
     for more in ({}, {"LEASE_SECONDS": "3"}, {"SECRET_KEY": canary}):
         result = run("doctor", **{**settings, **more})
@@ -257,6 +258,72 @@ async def test_of_a_third_party_that_is_set_it_says_whether_it_answers(tmp_path:
     assert code == 0
     assert ("ok", f"USER_SERVICE_URL {url} answers") in findings
     assert only(findings, "PRODUCT_SERVICE_URL http://127.0.0.1:1 does not answer now")[0] == "note"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with serve_sandbox() as sandbox:
+        yield sandbox
+
+
+def credentials(sandbox: Sandbox) -> dict[str, str]:
+    """Of every third party, for its stand-in."""
+    url = sandbox.base_url
+    return {
+        "JIRA_BASE_URL": f"{url}/jira",
+        "JIRA_EMAIL": "ann@example.com",
+        "JIRA_API_TOKEN": "a-token",
+        "SLACK_BASE_URL": f"{url}/slack/api",
+        "SLACK_BOT_TOKEN": "xoxb-token",
+        "SMTP_HOST": sandbox.smtp.host,
+        "SMTP_PORT": str(sandbox.smtp.port),
+        "SMTP_SECURITY": "none",
+        "GOOGLE_TOKEN_URL": f"{url}/google/token",
+        "GOOGLE_DRIVE_URL": f"{url}/google/drive/v3",
+        "GOOGLE_DOCS_URL": f"{url}/google/docs/v1",
+        "GITHUB_BASE_URL": f"{url}/github",
+        "GITHUB_TOKEN": "a-token",
+        "GITHUB_REPOSITORY": "ann/cakes",
+    }
+
+
+async def test_third_parties_whose_credentials_are_set_are_asked_who_we_are_there(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    code, findings = await asyncio.to_thread(examine, tmp_path, **credentials(sandbox))
+    assert code == 0
+    assert ("ok", "Jira: sees the project BAKE, Bake") in findings
+    assert ("ok", "GitHub: may invite to ann/cakes") in findings
+    assert only(findings, "Slack: ")[0] == "ok"
+    assert only(findings, "Mail: ")[0] == "ok"
+    assert only(findings, "Google Drive: ")[0] == "ok"
+    for party in (sandbox.jira, sandbox.slack, sandbox.github):
+        assert party.asked.total() == 1
+    assert not [text for _, text in findings if re.search("(TOKEN|HOST|FILE) is not set", text)]
+
+
+async def test_what_each_third_party_says_is_wrong_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    sandbox.jira.switch(status=401)
+    sandbox.slack.switch(status=503)
+    sandbox.github.is_admin = False
+    code, findings = await asyncio.to_thread(examine, tmp_path, **credentials(sandbox))
+    assert code == 1
+    assert ("wrong", "Jira: it does not take these credentials: renew them") in findings
+    assert only(findings, "Slack: ") == ("wrong", "Slack: The Slack answered 503")
+    mark, words = only(findings, "GitHub: ")
+    assert (mark, "Administration, write" in words) == ("wrong", True)
+    assert only(findings, "Mail: ")[0] == "ok"
+
+
+async def test_a_third_party_that_hangs_is_not_waited_for_and_holds_up_no_other(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    sandbox.github.switch(body="hang")
+    sandbox.jira.switch(body="hang")
+    _, findings = await asyncio.to_thread(examine, tmp_path, **credentials(sandbox))
+    for name in ("Jira", "GitHub"):
+        assert ("wrong", f"{name}: it did not answer within 5 s") in findings
+    assert only(findings, "Slack: ")[0] == "ok"
 
 
 def test_a_shop_that_cannot_be_loaded_is_wrong_and_the_rest_is_told_all_the_same(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from orderup.sandbox import Sandbox, serve_sandbox
 SCALE = 1_000
 JSON = {"Content-Type": "application/json"}
 # For a slow and busy machine.
-DEADLINE = 20
+DEADLINE = 60
 
 
 @pytest.fixture

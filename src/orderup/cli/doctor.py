@@ -1,5 +1,6 @@
 """`orderup doctor`: what is set, what answers, what is missing. It changes nothing and shows no secret."""
 
+import asyncio
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from orderup.shop import Shop
 
 PATIENCE_SECONDS = 3.0
+# To sign in takes several requests, to a service far away.
+SERVICE_PATIENCE_SECONDS = 5.0
 LEAST_FREE_BYTES = 256 << 20
 # Leases do not hang on wall clocks; times that are shown, and due times, do.
 NOTED_SKEW_SECONDS, WRONG_SKEW_SECONDS = 2, 60
@@ -209,9 +212,9 @@ def _is_ours(port: int) -> bool:
 def _servers(settings: Settings, shops: "list[Shop]") -> Findings:
     """Those that are set, and those that shops need; the others need not be there."""
     found = False
-    for name in sorted({name for shop in shops for name in shop.stand_ins}):
+    for finding in _third_parties(settings, shops):
         found = True
-        yield _third_party(variable_of(name), getattr(settings, name))
+        yield finding
     for name in ("server_url", "public_url"):
         url = getattr(settings, name)
         if url is not None:
@@ -228,6 +231,22 @@ def _servers(settings: Settings, shops: "list[Shop]") -> Findings:
         yield Finding(Mark.OK, "none is set")
 
 
+def _third_parties(settings: Settings, shops: "list[Shop]") -> Findings:
+    """Those that shops need, and those whose credentials are set, whoever needs them."""
+    from orderup.cli.checkup import SERVICES, check_services
+    from orderup.cli.stand_ins import missing_settings
+
+    signed_in_to = {name for each in SERVICES for name in each.settings}
+    missing = missing_settings(settings, shops)
+    for name in sorted({name for shop in shops for name in shop.stand_ins}):
+        if name in missing:
+            yield Finding(Mark.NOTE, f"{variable_of(name)} is not set: orderup serve lets the sandbox stand in")
+        elif name not in signed_in_to:
+            yield _third_party(variable_of(name), getattr(settings, name))
+    for answer in asyncio.run(check_services(settings, seconds=SERVICE_PATIENCE_SECONDS)):
+        yield Finding(Mark.OK if answer.is_fine else Mark.WRONG, f"{answer.title}: {answer.words}")
+
+
 def _web_server(name: str, url: str) -> Finding:
     import httpx2
 
@@ -239,12 +258,10 @@ def _web_server(name: str, url: str) -> Finding:
     return Finding(mark, f"{name} {_shown(url)} answers{'' if status == 200 else f' /healthz with {status}'}")
 
 
-def _third_party(name: str, url: str | None) -> Finding:
+def _third_party(name: str, url: str) -> Finding:
     """Whatever it answers to a question about nothing, it is there."""
     import httpx2
 
-    if url is None:
-        return Finding(Mark.NOTE, f"{name} is not set: orderup serve lets the sandbox stand in")
     try:
         httpx2.get(url, timeout=PATIENCE_SECONDS)
     except httpx2.HTTPError as error:
