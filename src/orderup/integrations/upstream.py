@@ -222,7 +222,12 @@ class Upstream:
     def refuse(self, reply: Reply, *, because: str | None = None) -> NoReturn:
         """Trying again will not help. `because`: what it said, where that is not the body's beginning."""
         said = because if because is not None else reply.saying
-        raise UpstreamRefused(f"The {self.name} answered {reply.status}{f': {said}' if said else ''}")
+        raise UpstreamRefused(f"{self.called} answered {reply.status}{f': {said}' if said else ''}")
+
+    @property
+    def called(self) -> str:
+        """At the beginning of a sentence: of what has no name of its own, such as "user service", with its article."""
+        return self.name if self.name[0].isupper() else f"The {self.name}"
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -260,7 +265,7 @@ class Upstream:
             return reply
         if (rest := self.rest(reply)) is not None:
             self._succeeded("refused")  # it is there, and says when
-            raise UpstreamFailed(f"The {self.name} answered {reply.status}", retry_after=rest)
+            raise UpstreamFailed(f"{self.called} answered {reply.status}", retry_after=rest)
         if reply.status == UNAUTHENTICATED:
             raise self.unknown_to_it()
         if 400 <= reply.status < 500:
@@ -290,7 +295,7 @@ class Upstream:
         self.breaker.failed(about)
         self.metrics.calls.labels(self.name, outcome).inc()
         self.last_error = said
-        text = f"The {self.name} {said}"
+        text = f"{self.called} {said}"
         return UpstreamFailed(text, was_sent=was_sent) if may_repeat else OutcomeUnknown(text)
 
 
