@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 
 from orderup.cli.assembly import House
 from orderup.cli.shops import load_shops
+from orderup.cli.stand_ins import lead_to, missing_settings
 from orderup.db.deliveries import Outcome, add_deliveries, register_target, settle
 from orderup.db.read import events_between
 from orderup.engine.engine import Engine
@@ -23,13 +25,16 @@ from orderup.model.delivery import show_delivery_id
 from orderup.model.event import Audience, Event
 from orderup.model.ids import read_id, show_id
 from orderup.model.plan import Plan, PlannedTask
+from orderup.model.task import TaskStatus
 from orderup.sandbox import serve_sandbox
+from orderup.sandbox.server import Sandbox
 from orderup.settings import Settings
+from orderup.shops.bakery.plan import plan_issue
 from orderup.shops.coffee.plan import COFFEE, QUEUE as BREWING
 from orderup.web.app import OrderupApp
 from orderup.web.order_keys import new_order_key
 from orderup.web.tokens import Role
-from tests.web.house import ASKED, CHAIN, SECRET, open_test_house, place, settings_for, token_of, workshop
+from tests.web.house import ASKED, CHAIN, SECRET, open_test_house, place, settings_for, token_of, until, workshop
 from tests.web.sample import serving
 
 METHODS = ("get", "put", "post", "patch", "delete")
@@ -40,7 +45,11 @@ BOX = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
 # Of whom and of what the sandbox says nothing, for as long as anybody waits: nothing happens to such an order.
 SILENT_BOX = {"user_id": "silent", "product_code": "silent-box"}
 # The shops whose routes lie below their names.
-SHOPS = ("pizza", "coffee", "mealbox")
+SHOPS = ("pizza", "coffee", "mealbox", "bakery")
+CAKE = {"name": "Egg Cake", "ingredients": {"eggs": 3, "flour": 100.0}}
+EMPLOYEE = {"firstName": "Jack", "lastName": "Harrot", "permissions": {"oven": True}}
+# Of a rule at Jira that tells the bakery of issues.
+AUTOMATION_SECRET = "a rule tells of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +104,15 @@ def endpoints_of(kind: str, app: OrderupApp) -> Iterator[Endpoint]:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to send. key: of the order's links. form: in place of a body. query: without its question mark."""
+    """What to send. key: of the order's links. form: in place of a body. query: without its question mark. headers:
+    besides the token."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     key: str | None = None
     form: Mapping[str, str] | None = None
     query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, endpoint: Endpoint) -> str:
         return endpoint.path.format(**self.parameters) + (f"?{self.query}" if self.query else "")
@@ -141,6 +152,28 @@ class World:
         assert answer.is_success, answer.text
         placed = answer.json()
         return Ask({"id": placed["id"]}, key=placed["links"]["self"].partition("key=")[2])
+
+    async def cake(self) -> str:
+        """The id of a new one."""
+        wish = {**CAKE, "name": f"Cake {uuid4().hex}"}
+        answer = await self.send("front", "POST", "/bakery/cakes", token=token_of(Role.STAFF), body=wish)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def cake_order(self) -> Ask:
+        """Of OWNER's."""
+        wish = {"customer": "Ann", "recipe": await self.cake(), "persons": 4}
+        token = token_of(Role.CUSTOMER, OWNER)
+        answer = await self.send("front", "POST", "/bakery/orders", token=token, body=wish)
+        assert answer.status_code == 201, answer.text
+        address, _, key = answer.json()["links"]["self"].partition("?key=")
+        return Ask({"id": address.rpartition("/")[2]}, key=key)
+
+    async def employee(self) -> str:
+        """The id of a new one."""
+        answer = await self.send("front", "POST", "/bakery/employees", token=token_of(Role.ADMIN), body=EMPLOYEE)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
 
     async def operation(self, plan: Plan = CHAIN) -> str:
         return await place(self.house, plan)
@@ -377,6 +410,84 @@ async def box_by_form(_world: World) -> Ask:
     return Ask(form=BOX)
 
 
+async def new_cake(_world: World) -> Ask:
+    return Ask(body={**CAKE, "name": f"Cake {uuid4().hex}"})
+
+
+async def cake(world: World) -> Ask:
+    return Ask({"id": await world.cake()})
+
+
+async def cake_page(world: World) -> Ask:
+    return Ask({"cake": await world.cake()})
+
+
+async def cake_button(world: World) -> Ask:
+    return Ask({"cake": await world.cake()}, form={})
+
+
+async def cake_by_form(_world: World) -> Ask:
+    return Ask(form={"name": f"Cake {uuid4().hex}", "ingredients": "eggs 3 pcs"})
+
+
+async def new_cake_order(world: World) -> Ask:
+    return Ask(body={"customer": "Ann", "recipe": await world.cake(), "persons": 4})
+
+
+async def cake_order(world: World) -> Ask:
+    return await world.cake_order()
+
+
+async def cake_order_by_form(world: World) -> Ask:
+    return Ask({"cake": await world.cake()}, form={"customer": "Ann", "persons": "4"})
+
+
+async def cake_order_page(world: World) -> Ask:
+    return Ask({"number": (await world.cake_order()).parameters["id"]})
+
+
+async def cake_order_button(world: World) -> Ask:
+    return Ask({"number": (await world.cake_order()).parameters["id"]}, form={"verb": "cancel"})
+
+
+async def issue(world: World) -> Ask:
+    """Of the ingredients of an order."""
+    await world.cake_order()
+    engine = world.house.engine
+    placed = await place_order(engine, "bakery", plan_issue())
+
+    async def collected() -> bool | None:
+        found = (await engine.database.load([placed.id]))[placed.id]
+        return found.tasks[0].status is TaskStatus.COMPLETED or None
+
+    await until(world.house, collected)
+    return Ask({"id": show_id(placed.id)})
+
+
+async def new_employee(_world: World) -> Ask:
+    return Ask(body=EMPLOYEE)
+
+
+async def employee(world: World) -> Ask:
+    return Ask({"id": await world.employee()}, body={})
+
+
+async def dismissal(world: World) -> Ask:
+    return Ask({"id": await world.employee()})
+
+
+async def employee_by_form(_world: World) -> Ask:
+    return Ask(form={"first_name": "Jack", "last_name": "Harrot"})
+
+
+async def employee_button(world: World) -> Ask:
+    return Ask({"id": await world.employee()}, form={"first_name": "Jack", "last_name": "Harrot"})
+
+
+async def jira_hook(_world: World) -> Ask:
+    return Ask(body={"issue": {"key": "BAKE-1"}}, headers={"X-Automation-Secret": AUTOMATION_SECRET})
+
+
 RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/healthz"): nothing,
     ("GET", "/readyz"): nothing,
@@ -409,6 +520,45 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("POST", "/mealbox/cancel/{id}"): pending_box,
     ("GET", "/mealbox/upstreams"): nothing,
     ("GET", "/mealbox/services"): nothing,
+    ("GET", "/bakery/cakes"): nothing,
+    ("POST", "/bakery/cakes"): new_cake,
+    ("GET", "/bakery/cakes/{id}"): cake,
+    ("DELETE", "/bakery/cakes/{id}"): cake,
+    ("POST", "/bakery/orders"): new_cake_order,
+    ("GET", "/bakery/orders"): nothing,
+    ("GET", "/bakery/orders/{id}"): cake_order,
+    ("DELETE", "/bakery/orders/{id}"): cake_order,
+    ("GET", "/bakery/orders/{id}/ingredients"): cake_order,
+    ("POST", "/bakery/orders/{id}/ready"): cake_order,
+    ("GET", "/bakery/orders/{id}/events"): cake_order,
+    (WEBSOCKET, "/bakery/orders/{id}/live"): cake_order,
+    ("GET", "/bakery/employees"): nothing,
+    ("POST", "/bakery/employees"): new_employee,
+    ("GET", "/bakery/employees/{id}"): dismissal,
+    ("PATCH", "/bakery/employees/{id}"): employee,
+    ("DELETE", "/bakery/employees/{id}"): dismissal,
+    ("POST", "/bakery/hooks/jira"): jira_hook,
+    ("GET", "/bakery/"): nothing,
+    ("GET", "/bakery/order/{cake}"): cake_page,
+    ("POST", "/bakery/order/{cake}"): cake_order_by_form,
+    ("POST", "/bakery/order/{cake}/quantities"): cake_order_by_form,
+    ("GET", "/bakery/track/{id}"): cake_order,
+    ("POST", "/bakery/cancel/{id}"): cake_order,
+    ("GET", "/bakery/board"): nothing,
+    ("GET", "/bakery/order/{number}"): cake_order_page,
+    ("POST", "/bakery/order/{number}"): cake_order_button,
+    ("GET", "/bakery/recipes"): nothing,
+    ("POST", "/bakery/recipes"): cake_by_form,
+    ("GET", "/bakery/recipes/{cake}"): cake_page,
+    ("POST", "/bakery/recipes/{cake}/delete"): cake_button,
+    ("GET", "/bakery/issues"): nothing,
+    ("GET", "/bakery/issues/{id}"): issue,
+    ("GET", "/bakery/people"): nothing,
+    ("POST", "/bakery/people"): employee_by_form,
+    ("GET", "/bakery/people/{id}"): dismissal,
+    ("POST", "/bakery/people/{id}"): employee_button,
+    ("POST", "/bakery/people/{id}/fire"): dismissal,
+    ("GET", "/bakery/services"): nothing,
     ("POST", "/pizza/pizzas"): new_order,
     ("GET", "/pizza/pizzas/{id}"): order,
     ("DELETE", "/pizza/pizzas/{id}"): order,
@@ -487,27 +637,33 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
 
 @asynccontextmanager
 async def open_world(folder: Path, **values: Any) -> AsyncIterator[World]:
-    async with open_services() as services, open_served_house(settings_for(folder, **services, **values)) as served:
-        world = World(*served)
-        async with world.client:
-            yield world
-            await world.no_barista()
+    async with open_services() as (sandbox, services):
+        settings = settings_for(folder, **services, **values)
+        async with open_served_house(lead_to(sandbox, settings, missing_settings(settings, load_shops([])))) as served:
+            world = World(*served)
+            async with world.client:
+                yield world
+                await world.no_barista()
 
 
 @asynccontextmanager
-async def open_services() -> AsyncIterator[Mapping[str, Any]]:
-    """Settings for a meal-box shop whose services answer at once, but for the silent box. A complete order is waited
-    for."""
+async def open_services() -> AsyncIterator[tuple[Sandbox, Mapping[str, Any]]]:
+    """Where third parties are; settings for a meal-box shop whose services answer at once, but for the silent box, and
+    of which a complete order is waited for; and for a bakery that Jira may tell of issues."""
     async with serve_sandbox(scale=100) as sandbox:
         sandbox.mealbox.users.switch(SILENT_BOX["user_id"], firstName="Sy", lastName="Lent", body="hang")
         sandbox.mealbox.products.switch(SILENT_BOX["product_code"], name="Silent Box", price=1, body="hang")
         url = f"{sandbox.base_url}/{sandbox.mealbox.name}"
-        yield {
-            "user_service_url": url,
-            "product_service_url": url,
-            "mealbox_wait_seconds": 60,
-            "upstream_deadline_seconds": 3600,
-        }
+        yield (
+            sandbox,
+            {
+                "user_service_url": url,
+                "product_service_url": url,
+                "mealbox_wait_seconds": 60,
+                "upstream_deadline_seconds": 3600,
+                "jira_automation_secret": AUTOMATION_SECRET,
+            },
+        )
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 def token_for(endpoint: Endpoint) -> str:
     """Of whoever may use it."""
-    role = next(role for role in (Role.STAFF, Role.WORKER, Role.CUSTOMER) if opens(endpoint, role))
+    role = next(role for role in (Role.STAFF, Role.WORKER, Role.CUSTOMER, Role.ADMIN) if opens(endpoint, role))
     return token_of(role, OWNER)
 
 

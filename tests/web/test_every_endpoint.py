@@ -67,7 +67,9 @@ async def status_of(world: World, endpoint: Endpoint, ask: Ask, *, token: str | 
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with world.client.stream(endpoint.method, world.url(endpoint.app, path), headers=headers) as answer:
             return answer.status_code
-    answer = await world.send(endpoint.app, endpoint.method, path, token=token, body=ask.body, data=ask.form)
+    answer = await world.send(
+        endpoint.app, endpoint.method, path, token=token, body=ask.body, data=ask.form, headers=ask.headers
+    )
     return answer.status_code
 
 
@@ -165,6 +167,8 @@ async def test_an_orders_key_opens_that_order_and_no_other(
     world: World, bad_tokens: Mapping[str, str], method: str, path: str
 ) -> None:
     for endpoint in endpoints_at(world, method, path):
+        if endpoint.is_open:
+            continue
         ask, another = await RECIPES[endpoint.name](world), await RECIPES[endpoint.name](world)
         if "key" not in endpoint.roles:
             assert await status_of(world, endpoint, ask, token=None, key=ask.key) == 401

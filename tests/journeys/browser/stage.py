@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tests.web.house import SECRET, token_of
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
 STEPS = ("make_dough", "add_toppings", "bake_pizza", "deliver_pizza")
 REGION = "eu-west-3"
+CAKE = {"chocolate": 33.5, "butter": 16.5, "flour": 8.5, "sugar": 16.5, "eggs": 1}
 USER = "7c11e1ce2741"
 # Of meal boxes: one that the services know, one that fails for them, one about which they say nothing.
 GOOD_BOX, BAD_BOX, SILENT_BOX = "classic-box", "veggie-box", "silent-box"
@@ -47,7 +49,9 @@ class Stage:
         # a coffee whose page nobody looks at stays in the line, and a service is waited for, as long as a test needs it
         stays = {"COFFEE_KEEP_SECONDS": "3600", "UPSTREAM_DEADLINE_SECONDS": "3600"}
         fails = {"MEALBOX_ATTEMPTS": "1"}
-        self.environment = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **fails, **(environment or {})}
+        at_once = {"BAKERY_DAILY_ISSUE": "false"}
+        usual = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **fails, **at_once}
+        self.environment = {**usual, **(environment or {})}
         self.sandbox_port = free_port()
         self.server = self._server("server", self.environment)
         self.client = httpx2.Client(timeout=20)
@@ -105,6 +109,34 @@ class Stage:
         answer = self.client.post(f"{self.server.front}/mealbox/", data=form)
         assert answer.status_code == 303, answer.text
         return str(answer.headers["location"])
+
+    def cake(self, name: str, ingredients: Mapping[str, float] = CAKE) -> str:
+        """The id of a new one."""
+        body = {"name": name, "ingredients": ingredients}
+        return str(self.call(Role.STAFF, "POST", f"{self.server.front}/bakery/cakes", body)["id"])
+
+    def cake_order(self, cake: str, **wishes: Any) -> tuple[int, str]:
+        """The number of a new order, and its tracker."""
+        body = {"customer": "Ada Lovelace", "recipe": cake, "persons": 4, "quantity": 2, **wishes}
+        placed = self.call(Role.CUSTOMER, "POST", f"{self.server.front}/bakery/orders", body)
+        return placed["id"], placed["links"]["self"].replace("/orders/", "/track/")
+
+    def bake(self, number: int) -> None:
+        self.call(Role.STAFF, "POST", f"{self.server.front}/bakery/orders/{number}/ready")
+
+    def issue(self, number: int) -> str:
+        """The page of the issue that orders what an order needs, once it is made."""
+        order = f"{self.server.front}/bakery/orders/{number}"
+        self.until(lambda: self.call(Role.STAFF, "GET", order)["issue"] is not None, what="an issue is made")
+        headers = {"Authorization": f"Bearer {self.token(Role.STAFF)}"}
+        page = self.client.get(f"{self.server.back}/bakery/order/{number}", headers=headers).text
+        [path] = re.findall(r'href="(/bakery/issues/\w+)"', page)
+        return f"{self.server.back}{path}"
+
+    def hire(self, **about: Any) -> int:
+        """The id of a new employee."""
+        body = {"firstName": "Jack", "lastName": "Harrot", **about}
+        return int(self.call(Role.ADMIN, "POST", f"{self.server.front}/bakery/employees", body)["id"])
 
     def keep_silent_about(self, code: str) -> None:
         """Whoever asks for this meal box gets no answer."""
@@ -207,9 +239,35 @@ async def order_no_box(page: Page) -> None:
     await page.get_by_role("button", name="Order").click()
 
 
+async def order_no_cake(page: Page) -> None:
+    await page.get_by_label("How many eat of each?").fill("many")
+    await page.get_by_label("Anything extra?").fill("peanuts\nbutter 1 kg")
+    await page.get_by_label("Your name").fill("…")
+    await page.get_by_label("Your e-mail address").fill("nobody's")
+    await page.get_by_role("button", name="Order").click()
+
+
+async def write_no_recipe(page: Page) -> None:
+    await page.get_by_label("What is the cake called?").fill("…")
+    await page.get_by_label("What goes into it").fill("eggs 1.5 pcs\nflour")
+    await page.get_by_role("button", name="Write it").click()
+
+
+async def hire_nobody(page: Page) -> None:
+    await page.get_by_label("First name").fill(" ")
+    await page.get_by_label("Last name").fill(" ")
+    await page.get_by_label("Developer").check()
+    await page.get_by_label("What else").fill("Ö")
+    await page.get_by_role("button", name="Hire").click()
+
+
 async def sign_in_wrongly(page: Page) -> None:
     await page.get_by_label("Your token").fill("nobody's")
     await page.get_by_role("button", name="Go on").click()
+
+
+async def unfold(page: Page) -> None:
+    await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
 
 
 def answer_too_late(stage: Stage, id: str) -> Callable[[Page], Awaitable[object]]:
@@ -253,7 +311,45 @@ def bare(stage: Stage) -> list[Screen]:
     """The screens on which there is nothing yet."""
     back = stage.server.back
     paths = ("", "inbox", "operations", "station", "queues", "workers", "schedules", "deliveries")
-    return [Screen(f"{path or 'today'}, nothing yet", f"{back}/{path}", Role.STAFF) for path in paths]
+    bakery = ("board", "recipes", "issues", "people")
+    return [
+        *(Screen(f"{path or 'today'}, nothing yet", f"{back}/{path}", Role.STAFF) for path in paths),
+        *(Screen(f"bakery {path}, nothing yet", f"{back}/bakery/{path}", Role.ADMIN) for path in bakery),
+        Screen("bakery, nothing yet", f"{stage.server.front}/bakery/"),
+    ]
+
+
+def furnish_bakery(stage: Stage) -> list[Screen]:
+    front, back = f"{stage.server.front}/bakery", f"{stage.server.back}/bakery"
+    cake = stage.cake("Chocolate Cake")
+    stage.cake("كعكة التمر", {"تمر": 60.0, "flour": 30.0})
+    orders = {state: stage.cake_order(cake) for state in ("ordered", "ready", "cancelled")}
+    stage.bake(orders["ready"][0])
+    stage.client.delete(orders["cancelled"][1].replace("/track/", "/orders/")).raise_for_status()
+    employee = stage.hire(permissions={"developer": True, "keys": True}, github="nobody-there")
+    recipe = f"{back}/recipes/{cake}"
+    return [
+        Screen("bakery", f"{front}/"),
+        Screen("bakery, a recipe", f"{front}/order/{cake}"),
+        Screen("bakery, a recipe with faults", f"{front}/order/{cake}", act=order_no_cake),
+        *(Screen(f"bakery, {state}", tracker, act=unfold) for state, (_, tracker) in orders.items()),
+        Screen("bakery board", f"{back}/board", Role.STAFF),
+        Screen("bakery board, all", f"{back}/board?status=all", Role.ADMIN),
+        *(
+            Screen(f"bakery, {state} to staff", f"{back}/order/{number}", Role.STAFF)
+            for state, (number, _) in orders.items()
+        ),
+        Screen("bakery recipes", f"{back}/recipes", Role.STAFF),
+        Screen("bakery recipes, with faults", f"{back}/recipes", Role.STAFF, act=write_no_recipe),
+        Screen("bakery recipe", f"{recipe}?eaters=12", Role.STAFF, act=unfold),
+        Screen("bakery recipe, with faults", f"{recipe}?eaters=many", Role.STAFF, status=422),
+        Screen("bakery issues", f"{back}/issues", Role.STAFF),
+        Screen("bakery issue", stage.issue(orders["ordered"][0]), Role.STAFF),
+        Screen("bakery services", f"{back}/services", Role.STAFF),
+        Screen("bakery people", f"{back}/people", Role.ADMIN),
+        Screen("bakery people, with faults", f"{back}/people", Role.ADMIN, act=hire_nobody),
+        Screen("bakery person", f"{back}/people/{employee}", Role.ADMIN),
+    ]
 
 
 def furnish(stage: Stage) -> list[Screen]:
@@ -328,7 +424,7 @@ def furnish(stage: Stage) -> list[Screen]:
         Screen("inbox, too late", f"{back}/inbox", Role.STAFF, act=answer_too_late(stage, orders["waiting"])),
         Screen("bulk report", f"{back}/operations?status=errored", Role.STAFF, act=press("Retry all", "Retry them")),
     ]
-    return [*customers, *staff, *changing]
+    return [*customers, *staff, *furnish_bakery(stage), *changing]
 
 
 def chosen(screens: list[Screen]) -> list[Screen]:

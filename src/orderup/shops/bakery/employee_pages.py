@@ -57,7 +57,7 @@ class Row:
         return [name for name, has_it in self.employee.permissions.items() if has_it]
 
 
-@pages.get("/employees")
+@pages.get("/people")
 async def show_employees(request: Request, _caller: AsAdmin) -> Response:
     return await _show_list(request)
 
@@ -71,7 +71,7 @@ async def _show_list(
     return page(
         request,
         "bakery/employees.html",
-        here="employees",
+        here="people",
         code=422 if faults else 200,
         rows=[_row(each, behind.get(each.operation_id)) for each in found],
         **_filled(written or {}, faults or {}),
@@ -98,7 +98,7 @@ def _filled(written: Mapping[str, str], faults: Faults) -> Mapping[str, object]:
     return {"values": {**EMPTY, **written}, "wrong": {**dict.fromkeys(EMPTY, ()), **faults}, "key": key}
 
 
-@pages.form("/employees", EmployeeForm)
+@pages.form("/people", EmployeeForm)
 async def hire(request: Request, caller: AsAdmin) -> Response:
     written = await read_form(request)
     body, faults = _judge(written)
@@ -109,7 +109,7 @@ async def hire(request: Request, caller: AsAdmin) -> Response:
         request, caller, body.model_dump(), now=engine.now(), key=EmployeeForm.model_validate(written).key
     )
     await hire_one(request, body, key=key)
-    return see_other(address_of(request, "/employees"))
+    return see_other(address_of(request, "/people"))
 
 
 def _judge(written: Mapping[str, str]) -> tuple[EmployeeBody | None, Faults]:
@@ -154,7 +154,7 @@ def _in_words(field: str, message: str, *, text: str) -> str:
             return message if text.strip() else _("Please fill this in.")
 
 
-@pages.get("/employees/{id}")
+@pages.get("/people/{id}")
 async def show_employee(request: Request, _caller: AsAdmin, id: str) -> Response:
     employee = await find_employee(request, id)
     return await _show_one(request, employee, written=_written(employee), faults={})
@@ -176,7 +176,7 @@ async def _show_one(request: Request, employee: Employee, *, written: Mapping[st
     return page(
         request,
         "bakery/employee.html",
-        here="employees",
+        here="people",
         code=422 if faults else 200,
         row=_row(employee, behind.get(employee.operation_id)),
         **_filled(written, faults),
@@ -184,7 +184,7 @@ async def _show_one(request: Request, employee: Employee, *, written: Mapping[st
     )
 
 
-@pages.form("/employees/{id}", EmployeeForm)
+@pages.form("/people/{id}", EmployeeForm)
 async def change(request: Request, _caller: AsAdmin, id: str) -> Response:
     written = await read_form(request)
     employee = await find_employee(request, id)
@@ -198,15 +198,15 @@ async def change(request: Request, _caller: AsAdmin, id: str) -> Response:
         await change_one(request, employee.id, given)
     except Invalid as error:
         return await _show_one(request, employee, written=written, faults={"github": [str(error)]})
-    return see_other(address_of(request, "/employees"))
+    return see_other(address_of(request, "/people"))
 
 
-@pages.form("/employees/{id}/fire")
+@pages.form("/people/{id}/fire")
 async def dismiss(request: Request, _caller: AsAdmin, id: str) -> Response:
     await form_of(request, Form)
     employee = await find_employee(request, id)
     await fire_one(request, employee.id)
-    return see_other(address_of(request, "/employees"))
+    return see_other(address_of(request, "/people"))
 
 
 back.include_router(pages)
