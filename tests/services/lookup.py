@@ -129,6 +129,7 @@ SERVICES: dict[str, Program | Server] = {
     "rabbitmq_program": RABBITMQ_PROGRAM,
     "redis_program": REDIS_PROGRAM,
     "nginx": Program("nginx", "ORDERUP_TEST_NGINX", programs.find_nginx, programs.NGINX_PACKAGES),
+    "caddy": Program("Caddy", "ORDERUP_TEST_CADDY", programs.find_caddy, programs.CADDY_PACKAGES),
     "chromium": Program("Chromium", "ORDERUP_TEST_CHROMIUM", programs.find_chromium, programs.CHROMIUM_PACKAGES),
 }
 

@@ -218,6 +218,12 @@ def nginx(found_service: Callable[[str], str]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def caddy(found_service: Callable[[str], str]) -> Path:
+    """The Caddy program."""
+    return Path(found_service("caddy"))
+
+
+@pytest.fixture(scope="session")
 def chromium(found_service: Callable[[str], str]) -> Path:
     """The Chromium program; start it with programs.CHROMIUM_FLAGS."""
     return Path(found_service("chromium"))

@@ -1,10 +1,11 @@
-"""Programs that tests run themselves: nginx and Chromium."""
+"""Programs that tests run themselves: nginx, Caddy and Chromium."""
 
 import os
 import shutil
 from pathlib import Path
 
 NGINX_PACKAGES = ("nginx",)
+CADDY_PACKAGES = ("caddy",)
 CHROMIUM_PACKAGES = ("chromium",)
 # Without them Chromium asks Google's servers for this and that at every start. As root it does not run in its sandbox.
 CHROMIUM_FLAGS = (
@@ -21,6 +22,10 @@ CHROMIUM_FLAGS = (
 def find_nginx() -> Path | None:
     # Debian puts it where only root's PATH looks.
     return _which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+
+
+def find_caddy() -> Path | None:
+    return _which("caddy")
 
 
 def find_chromium() -> Path | None:
