@@ -6,6 +6,7 @@ parties that are not set it has the sandbox stand in for, at port 8002 or the ne
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -35,6 +36,8 @@ orderup is running, every shop on SQLite in ./var. Ctrl-C stops it.
   A meal box: order it at   http://localhost:{front}/mealbox/ for 7c11e1ce2741: classic-box, \
 family-box (takes a minute), veggie-box (fails)
 
+  A cake: order it at       http://localhost:{front}/bakery/ and say that it is ready at http://localhost:{back}/bakery/board
+
   What goes on in the shops: http://localhost:{back}
   The API: http://localhost:{front}/docs/ and http://localhost:{back}/docs/
 
@@ -52,6 +55,11 @@ The same without a browser, in another terminal:
        -d '{{"notes": "Enjoy!"}}'
 """
 
+FIRST_RECIPE = {
+    "name": "Chocolate Cake",
+    "ingredients": {"chocolate": 33.5, "butter": 16.5, "flour": 8.5, "sugar": 16.5, "eggs": 1},
+}
+
 
 class CannotRun(Exception):
     """The message says what is in the way, and the way out."""
@@ -68,6 +76,7 @@ def main(front: int, back: int) -> int:
     with running("serve", "--front-port", str(front), "--back-port", str(back)) as server:
         wait_until_ready(server, back)
         with running("simulate", "pizza", "workers", server_url=f"http://localhost:{back}") as workers:
+            write_first_recipe(front)
             print(WELCOME.format(front=front, back=back), flush=True)
             say_who_ended(server, workers)
             return 1
@@ -127,13 +136,28 @@ def wait_until_ready(server: subprocess.Popen[bytes], back: int) -> None:
 
 
 def is_ready(back: int) -> bool:
-    # Straight to this machine, whatever proxy the environment names.
+    return ask(back, "/readyz") is not None
+
+
+def write_first_recipe(front: int) -> None:
+    """So that the bakery has something to sell. One that has cakes, or wants to know who asks, is left as it is."""
+    if ask(front, "/bakery/cakes") == {"cakes": []}:
+        ask(front, "/bakery/cakes", post=FIRST_RECIPE)
+
+
+def ask(port: int, path: str, *, post: object = None) -> object:
+    """The JSON that is answered; None if there is no good answer."""
+    body = None if post is None else json.dumps(post).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", data=body, headers={"Content-Type": "application/json"}
+    )
+    # straight to this machine, whatever proxy the environment names
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://127.0.0.1:{back}/readyz", timeout=2):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
+        with opener.open(request, timeout=2) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
 
 
 def say_who_ended(server: subprocess.Popen[bytes], workers: subprocess.Popen[bytes]) -> None:

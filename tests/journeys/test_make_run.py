@@ -1,4 +1,4 @@
-"""The first thing a newcomer does: `make run`, and a pizza, and a meal box."""
+"""The first thing a newcomer does: `make run`, and a pizza, a meal box, a cake."""
 
 import os
 import re
@@ -14,9 +14,12 @@ from tests.services.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
+CAKE = {"customer": "Mr. Cakelover", "recipe": "chocolate_cake", "persons": 4}
 
 
-def test_a_first_pizza_and_a_first_meal_box_go_through_at_once(free_port: Callable[[], int], tmp_path: Path) -> None:
+def test_a_first_pizza_a_first_meal_box_and_a_first_cake_go_through_at_once(
+    free_port: Callable[[], int], tmp_path: Path
+) -> None:
     front, back = free_port(), free_port()
     command: list[str | Path] = [sys.executable, ROOT / "scripts" / "run.py"]
     command += ["--front-port", str(front), "--back-port", str(back)]
@@ -48,6 +51,8 @@ def test_a_first_pizza_and_a_first_meal_box_go_through_at_once(free_port: Callab
                 waiting = {"Prefer": "wait=9"}
                 answer = client.post(f"http://localhost:{front}/mealbox/orders", json=box, headers=waiting)
                 assert answer.status_code == 201, answer.text
+                cake = client.post(f"http://localhost:{front}/bakery/orders", json=CAKE)
+                assert cake.status_code == 201, cake.text
         finally:
             run.send_signal(signal.SIGINT)
         assert run.wait(40) == 0
