@@ -197,6 +197,36 @@ async def test_nothing_in_the_code_of_a_meal_box_is_run(stage: Stage, browser: B
     assert customer.wrong == staff.wrong == []
 
 
+def order_cake(stage: Stage, numbered: tuple[int, str]) -> tuple[str, int, str]:
+    """The id of a cake that is called so, and the number and the tracker of an order of it. What is invisible around a
+    text, or breaks its line, is no part of a name."""
+    number, text = numbered
+    cake = stage.cake(f"{number} {text}", {text: 1.5})
+    return cake, *stage.cake_order(cake, customer=text, extra_ingredients={f"more {text}": 1})
+
+
+@pytest.mark.timeout(400)
+async def test_nothing_that_is_written_at_the_bakery_is_run(stage: Stage, browser: Browser) -> None:
+    front, back = f"{stage.server.front}/bakery", f"{stage.server.back}/bakery"
+    numbered = list(enumerate(PAYLOADS, start=1))
+    orders = await in_turn(lambda each: order_cake(stage, each), numbered)
+    customer = await window(stage, browser, None, f"{front}/")
+    staff = await window(stage, browser, Role.STAFF, f"{back}/recipes")
+    await walk(staff, f"{back}/board?status=all")
+    told = list(zip(orders, PAYLOADS, strict=True))
+    await customer.read([(tracker, None, text) for (_, _, tracker), text in told])
+    await customer.read([(f"{front}/order/{cake}", None, text) for (cake, _, _), text in told])
+    await staff.read([(f"{back}/order/{number}", None, text) for (_, number, _), text in told])
+    await staff.read([(f"{back}/recipes/{cake}", None, text) for (cake, _, _), text in told])
+    for cake, number, tracker in orders[::OPENED]:
+        await customer.open(tracker)
+        await customer.open(f"{front}/order/{cake}")
+        await staff.open(f"{back}/order/{number}")
+    fields: tuple[str, ...] = ("persons", "quantity", "extras", "customer", "email", "key")
+    await customer.read([(f"{front}/order/{orders[0][0]}", dict.fromkeys(fields, text), text) for text in PAYLOADS])
+    assert customer.wrong == staff.wrong == []
+
+
 def lead_hard_lives(stage: Stage, ids: Sequence[str]) -> None:
     """Errors, results, memos, notes and reasons, each text in its turn; by id."""
     texts = dict(zip(ids, PAYLOADS, strict=True))

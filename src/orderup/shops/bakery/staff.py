@@ -24,7 +24,8 @@ from orderup.shops.bakery.employees import (
     read_employee,
 )
 from orderup.shops.bakery.plan import plan_access, shop
-from orderup.web import AsAdmin, Json, RequestModel, Router, engine_of
+from orderup.web import AsAdmin, Json, RequestModel, Router, engine_of, takes_key
+from orderup.web.idempotency import REPLAYED, idempotency_key
 
 LONGEST_NAME, MOST_PERMISSIONS = 100, 50
 # As GitHub has it; those of managed users end with an underscore and a short name.
@@ -121,12 +122,15 @@ async def find_employee(request: Request, id: str) -> Employee:
 
 
 @staff.post("/employees", status_code=201, response_model=EmployeeView, summary="Hire somebody")
-async def post_employee(request: Request, _caller: AsAdmin, body: EmployeeBody) -> Response:
-    return Json(view_employee(await hire_one(request, body)), status_code=201)
+@takes_key
+async def post_employee(request: Request, caller: AsAdmin, body: EmployeeBody) -> Response:
+    key = idempotency_key(request, caller, body.model_dump(), now=engine_of(request).now())
+    hired, is_replay = await hire_one(request, body, key=key)
+    return Json(view_employee(hired), status_code=201, headers=REPLAYED if is_replay else {})
 
 
-async def hire_one(request: Request, body: EmployeeBody, *, key: Key | None = None) -> Employee:
-    """`key`: of a form, so that sent twice he is hired once."""
+async def hire_one(request: Request, body: EmployeeBody, *, key: Key | None) -> tuple[Employee, bool]:
+    """With whether the same was sent before, and he is hired already."""
     engine = engine_of(request)
     given = Given(body.first_name, body.last_name, body.permissions, body.github)
 
@@ -135,12 +139,13 @@ async def hire_one(request: Request, body: EmployeeBody, *, key: Key | None = No
 
     try:
         operation_id: int = (await place_order(engine, shop.name, plan_access(), key=key, also=add)).id
+        is_replay = False
     except Replayed as replayed:
-        operation_id = replayed.operation_id
+        operation_id, is_replay = replayed.operation_id, True
     hired = await engine.database.read(lambda connection: employee_of(connection, operation_id))
     if hired is None:
         raise Conflict("Somebody has changed or fired him since: GET /employees shows how he stands.")
-    return hired
+    return hired, is_replay
 
 
 @staff.patch("/employees/{id}", response_model=EmployeeView, summary="Change what he is called, or may do")
