@@ -61,3 +61,11 @@ def check(program: str, *arguments: str | Path) -> None:
     command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def made_secrets(folder: Path) -> Path:
+    """What deploy/bakery/make-secrets makes in this folder."""
+    script = folder / "make-secrets"
+    script.write_bytes((BAKERY / "make-secrets").read_bytes())
+    subprocess.run(["sh", script], check=True, timeout=30)
+    return folder / "secrets"

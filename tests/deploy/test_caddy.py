@@ -1,5 +1,6 @@
 """deploy/bakery/Caddyfile, by a Caddy that runs: TLS, both names, live updates, addresses, a server that starts."""
 
+import hmac
 import json
 import os
 import re
@@ -19,35 +20,47 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from orderup.settings import Settings
-from tests.deploy.files import BAKERY
+from tests.cli.running import run
+from tests.deploy.files import BAKERY, made_secrets
 from tests.deploy.gate import DOMAIN, STAFF, Gate
 from tests.services.ports import free_port
-from tests.serving import ServerProcess, sqlite_url
+from tests.serving import ROOT, ServerProcess, sqlite_url
 
-METRICS_TOKEN = "count-count-count"
-ORDER = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
+CAKE = {"name": "Chocolate Cake", "ingredients": {"chocolate": 33.5, "eggs": 1}}
+ORDER = {"customer": "Ada", "recipe": "chocolate_cake", "persons": 4}
 DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server behind a proxy on this machine. Pizzas: what lies behind the names is the same in every shop."""
-    folder = tmp_path_factory.mktemp("shop")
-    environment = {
-        "SECRET_KEY": "a-key-of-thirty-two-characters-or-more",
-        "METRICS_TOKEN": METRICS_TOKEN,
-        "TRUSTED_PROXIES": "127.0.0.1",
-    }
-    with ServerProcess("pizza", folder=folder, database_url=sqlite_url(folder), environment=environment) as server:
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As compose mounts them: those that the script makes, one that was written by hand, the others empty."""
+    folder = tmp_path_factory.mktemp("secrets")
+    made = made_secrets(folder)
+    (made / "DATABASE_URL").write_text(sqlite_url(folder))
+    (made / "JIRA_WEBHOOK_SECRET").write_text("what Jira signs with\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def shop(secrets: Path) -> Iterator[ServerProcess]:
+    """The bakery behind a proxy on this machine, with all its secrets in files."""
+    environment = {"ORDERUP_SECRETS_DIR": str(secrets), "DATABASE_URL": "", "TRUSTED_PROXIES": "127.0.0.1"}
+    options = ["--sandbox-port", str(free_port())]
+    with ServerProcess(
+        "bakery", folder=secrets.parent, database_url="", options=options, environment=environment
+    ) as server:
         yield server.start()
 
 
 @pytest.fixture(scope="module")
-def gate(caddy: Path, shop: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    folder = tmp_path_factory.mktemp("gate")
+def gate(caddy: Path, shop: ServerProcess, secrets: Path) -> Iterator[Gate]:
+    """Through it staff has written the recipe of the cake that is ordered."""
     front, back = urlsplit(shop.front).netloc, urlsplit(shop.back).netloc
-    with Gate(caddy, front=front, back=back, folder=folder) as started:
-        yield started.start()
+    token = run("token", "staff", "ann", ORDERUP_SECRETS_DIR=str(secrets)).stdout.strip()
+    with Gate(caddy, front=front, back=back, folder=secrets.parent) as gate, gate.start().client() as client:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert gate.request(client, "POST", DOMAIN, "/cakes", json=CAKE, headers=headers).status_code == 201
+        yield gate
 
 
 @pytest.fixture
@@ -57,8 +70,8 @@ def client(gate: Gate) -> Iterator[httpx2.Client]:
 
 
 def placed(gate: Gate, client: httpx2.Client) -> Any:
-    answer = gate.request(client, "POST", DOMAIN, "/pizzas", json=ORDER)
-    assert answer.status_code == 202, answer.text
+    answer = gate.request(client, "POST", DOMAIN, "/orders", json=ORDER)
+    assert answer.status_code == 201, answer.text
     return answer.json()
 
 
@@ -89,9 +102,9 @@ def test_caddy_itself_finds_nothing_wrong_and_would_write_it_the_same_way(caddy:
 
 
 def test_plain_http_leads_to_https(gate: Gate) -> None:
-    answer = httpx2.get(f"http://127.0.0.1:{gate.plain_port}/pizzas?a=b", headers={"Host": DOMAIN})
+    answer = httpx2.get(f"http://127.0.0.1:{gate.plain_port}/orders?a=b", headers={"Host": DOMAIN})
     assert answer.status_code == 308
-    assert answer.headers["location"] == f"https://{DOMAIN}/pizzas?a=b"
+    assert answer.headers["location"] == f"https://{DOMAIN}/orders?a=b"
 
 
 def test_an_order_by_tls_has_links_that_lead_back_by_tls(gate: Gate, client: httpx2.Client) -> None:
@@ -102,14 +115,27 @@ def test_an_order_by_tls_has_links_that_lead_back_by_tls(gate: Gate, client: htt
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
-def test_customers_find_the_front_and_staff_the_back_and_neither_the_other(gate: Gate, client: httpx2.Client) -> None:
-    headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+def test_customers_find_the_front_and_staff_the_back_and_neither_the_other(
+    gate: Gate, client: httpx2.Client, secrets: Path
+) -> None:
+    headers = {"Authorization": f"Bearer {(secrets / 'METRICS_TOKEN').read_text()}"}
     found = {
         host: gate.request(client, "GET", host, "/metrics", headers=headers).status_code for host in (DOMAIN, STAFF)
     }
     assert found == {DOMAIN: 404, STAFF: 200}
-    taken = {host: gate.request(client, "POST", host, "/pizzas", json={}).status_code for host in (DOMAIN, STAFF)}
+    taken = {host: gate.request(client, "POST", host, "/orders", json={}).status_code for host in (DOMAIN, STAFF)}
     assert taken == {DOMAIN: 422, STAFF: 404}
+
+
+def test_jira_finds_the_bakery_where_the_guide_says_and_has_to_sign(gate: Gate, client: httpx2.Client) -> None:
+    [path] = re.findall(r"what Jira calls \| `https://DOMAIN(\S+)`", (ROOT / "docs/guides/deploy.md").read_text())
+    body = b'{"issue": {"key": "BAKE-1"}}'
+    signature = "sha256=" + hmac.new(b"what Jira signs with", body, "sha256").hexdigest()
+    answers = [
+        gate.request(client, "POST", DOMAIN, path, content=body, headers={"X-Hub-Signature": said}).status_code
+        for said in (signature, signature[:-1] + "x")
+    ]
+    assert answers == [202, 401]
 
 
 def test_an_order_is_followed_live_by_a_websocket(gate: Gate, client: httpx2.Client) -> None:
@@ -153,9 +179,9 @@ def test_a_body_beyond_what_orderup_takes_is_refused(gate: Gate, client: httpx2.
     assert int(size) << 20 == most
     bodies = [json.dumps(ORDER).ljust(length).encode() for length in (most, most + 1)]
     headers = {"Content-Type": "application/json"}
-    answers = [gate.request(client, "POST", DOMAIN, "/pizzas", headers=headers, content=body) for body in bodies]
+    answers = [gate.request(client, "POST", DOMAIN, "/orders", headers=headers, content=body) for body in bodies]
     # What just fits is taken; the other answer is Caddy's, who says nothing more.
-    assert [answer.status_code for answer in answers] == [202, 413]
+    assert [answer.status_code for answer in answers] == [201, 413]
     assert [bool(answer.content) for answer in answers] == [True, False]
 
 

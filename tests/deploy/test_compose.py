@@ -21,6 +21,7 @@ from tests.deploy.files import (
     check,
     command_options,
     compose,
+    made_secrets,
 )
 
 GIVEN = {"DOMAIN": "cakes.example", "ACME_EMAIL": "ann@cakes.example"}
@@ -32,14 +33,6 @@ def service(name: str) -> Any:
 
 def address_of(name: str) -> str:
     return str(service(name)["networks"]["bakery"]["ipv4_address"])
-
-
-def made_secrets(folder: Path) -> Path:
-    """What make-secrets makes, in a copy of its own."""
-    script = folder / "make-secrets"
-    script.write_bytes((BAKERY / "make-secrets").read_bytes())
-    subprocess.run(["sh", script], check=True, timeout=30)
-    return folder / "secrets"
 
 
 def test_it_keeps_to_the_schema_of_compose_files() -> None:
