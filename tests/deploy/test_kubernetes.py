@@ -81,6 +81,7 @@ def test_tables_are_migrated_before_anything_serves() -> None:
 def test_the_command_is_one_that_there_is_and_stopping_takes_longer_than_its_grace() -> None:
     options = command_options(serving()["args"])
     assert options["shops"] == ["bakery"]
+    assert options["sandbox"] is False
     assert {options["front_host"], options["back_host"]} == {"0.0.0.0"}  # noqa: S104  in a container of its own
     ports = {each["name"]: each["containerPort"] for each in serving()["ports"]}
     assert ports == {"front": options["front_port"], "back": options["back_port"]}
