@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import httpx2
 
+from orderup.environment import FOLDER, SUFFIX
 from orderup.settings import Settings, variable_of
 from tests.services.ports import free_port
 from tests.services.waiting import wait_until
@@ -173,7 +174,8 @@ class ServerProcess(Program):
 
 def plain_environment() -> dict[str, str]:
     """Ours without any setting of orderup's; shops of the tests can be named."""
-    ours = {variable_of(field) for field in Settings.model_fields}
+    variables = {variable_of(field) for field in Settings.model_fields}
+    ours = variables | {variable + SUFFIX for variable in variables} | {FOLDER}
     return {**{name: value for name, value in os.environ.items() if name not in ours}, "PYTHONPATH": str(ROOT)}
 
 

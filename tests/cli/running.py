@@ -9,6 +9,7 @@ from orderup.cli.app import app
 from orderup.cli.assembly import make_engine
 from orderup.db.connect import open_database
 from orderup.engine.engine import Engine
+from orderup.environment import FOLDER, SUFFIX
 from orderup.settings import Settings, variable_of
 from orderup.shop import Shop
 
@@ -17,7 +18,8 @@ SECRET_KEY = "a-key-of-thirty-two-characters-or-more"
 
 def run(*arguments: object, **settings: str) -> Result:
     """Run `orderup ARGUMENTS` in this process. settings: by the names of their variables."""
-    unset = dict.fromkeys((variable_of(field) for field in Settings.model_fields), None)
+    variables = [variable_of(field) for field in Settings.model_fields]
+    unset = dict.fromkeys([*variables, *(variable + SUFFIX for variable in variables), FOLDER], None)
     return CliRunner().invoke(app, list(map(str, arguments)), env={**unset, "COLUMNS": "200", **settings})
 
 
