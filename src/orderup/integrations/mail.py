@@ -236,8 +236,8 @@ def message_of(mail: Mail, *, sender: Address, at: datetime) -> EmailMessage:
         raise TaskFailed(f"{mail.message_id!r} is no Message-ID: it is of the form <something@domain>.", final=True)
     message = EmailMessage()
     message["From"] = sender
-    message["To"] = Address(display_name=one_line(mail.to_name), addr_spec=mail.to)
-    message["Subject"] = one_line(mail.subject)
+    message["To"] = Address(display_name=_words(mail.to_name), addr_spec=mail.to)
+    message["Subject"] = _words(mail.subject)
     message["Date"] = format_datetime(at)
     message["Message-ID"] = mail.message_id
     # asks other machines not to answer, RFC 3834
@@ -265,6 +265,12 @@ async def open_mailer(settings: Settings, metrics: UpstreamMetrics) -> AsyncIter
     if not ADDRESS.fullmatch(settings.smtp_from):
         raise Misconfigured(f"SMTP_FROM={settings.smtp_from} is not one plain address, such as orders@example.com.")
     yield Mailer(server, sender=settings.smtp_from, metrics=metrics)
+
+
+def _words(text: str) -> str:
+    """On one line, also once it was read: the library decodes words that look encoded, ends of lines and all, even
+    those within quotes, and writes what came of it into the header."""
+    return one_line(text).replace("=?", "= ?")
 
 
 async def _part(client: SMTP) -> None:

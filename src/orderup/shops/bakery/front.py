@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from orderup.db.database import WriteConnection
 from orderup.errors import Conflict, Invalid, NotFound
+from orderup.integrations.mail import ADDRESS
 from orderup.model import work
 from orderup.model.ids import show_id
 from orderup.model.one_line import one_line
@@ -19,14 +20,16 @@ from orderup.model.slug import slug
 from orderup.model.task import TaskStatus
 from orderup.model.times import show_time
 from orderup.shops.bakery.amounts import Amount, JsonAmount, as_json, as_recipe
-from orderup.shops.bakery.cakes import Cake, add_cake, delete_cake, list_cakes, read_cake
+from orderup.shops.bakery.cakes import Cake, add_cake, cakes_by_number, delete_cake, list_cakes, read_cake
 from orderup.shops.bakery.orders import (
+    Added,
     BakeryOrder,
     OrderStatus,
     Wanted,
     add_order,
     check_cancel,
     find_operation,
+    new_order,
     order_of,
     read_orders,
     select_orders,
@@ -49,6 +52,7 @@ from orderup.web import (
     place,
     takes_key,
 )
+from orderup.web.orders import resources_of
 from orderup.web.paging import CursorFilter, Limit, read_cursor, show_cursor
 from orderup.web.tokens import Role
 
@@ -92,10 +96,17 @@ def read_ingredients(given: Mapping[str, Amount]) -> Mapping[str, Amount]:
     return named
 
 
+def read_email(text: str) -> str:
+    """Raises ValueError if no mail could be sent there."""
+    if not ADDRESS.fullmatch(text):
+        raise ValueError("is no address that mail can be sent to")
+    return text
+
+
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(read_name)]
 # One address and nothing else: no name, no second one, no line of a header.
 EMAIL = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$"
-Email = Annotated[str, Field(max_length=LONGEST_EMAIL, pattern=EMAIL)]
+Email = Annotated[str, Field(max_length=LONGEST_EMAIL, pattern=EMAIL), AfterValidator(read_email)]
 Recipe = Annotated[
     dict[str, JsonAmount], Field(min_length=1, max_length=MOST_INGREDIENTS), AfterValidator(read_ingredients)
 ]
@@ -220,8 +231,11 @@ async def remove_cake(request: Request, _caller: AsStaff, id: str) -> Response:
 @takes_key
 async def post_order(request: Request, caller: AsAnyone, body: OrderBody) -> Response:
     wanted = Wanted(body.recipe, body.customer, body.persons, body.quantity, body.email, body.extra_ingredients)
-    placed = await order_cake(request, caller, wanted, body=body.model_dump(mode="json"))
-    shown = await view_order(request, placed.operation)
+    placed, added = await _place_cake(request, caller, wanted, body=body.model_dump(mode="json"))
+    if added is None:
+        shown = await view_order(request, placed.operation)
+    else:
+        shown = show_order(new_order(placed.operation, wanted, added, name=await _name_of(request, added.cake)))
     return Json({**shown, "links": placed.links}, status_code=201, headers=placed.headers)
 
 
@@ -229,14 +243,34 @@ async def order_cake(
     request: Request, caller: Caller, wanted: Wanted, *, body: Any, key: str | None = None
 ) -> PlacedOrder:
     """Raises Invalid if there is no such cake."""
+    placed, _ = await _place_cake(request, caller, wanted, body=body, key=key)
+    return placed
+
+
+async def _place_cake(
+    request: Request, caller: Caller, wanted: Wanted, *, body: Any, key: str | None = None
+) -> tuple[PlacedOrder, Added | None]:
+    """With what was added; None: the same request had placed it before."""
+    added: list[Added] = []
 
     def add_row(connection: WriteConnection, operation_id: int) -> None:
-        add_order(connection, operation_id, wanted)
+        added.append(add_order(connection, operation_id, wanted))
 
     try:
-        return await place(request, caller, shop.name, plan_order(), body=body, path=PATH, also=add_row, key=key)
+        placed = await place(request, caller, shop.name, plan_order(), body=body, path=PATH, also=add_row, key=key)
     except NotFound as error:
         raise Invalid(f"{error} GET /cakes lists those that there are.", field="body.recipe") from error
+    # it may have run more than once; what it wrote last is what stayed
+    return placed, None if placed.is_replay else added[-1]
+
+
+async def _name_of(request: Request, cake: int) -> str:
+    """A recipe never changes, so that its name is looked up once."""
+    names: dict[int, str] = resources_of(request, shop.name).cake_names
+    if cake not in names:
+        found = await engine_of(request).database.read(lambda connection: cakes_by_number(connection, [cake]))
+        names[cake] = found[cake].name
+    return names[cake]
 
 
 async def view_order(request: Request, operation: Operation) -> dict[str, Any]:

@@ -36,25 +36,36 @@ async def tell_customer(context: Context) -> Any:
 
 async def _tell_on_slack(context: Context, services: Services, order: BakeryOrder) -> Any:
     """None: he is not there, or there are several of his name."""
-    memo = context.memo or {}
-    if memo.get("by") == MAIL:
+    if (context.memo or {}).get("by") == MAIL:
         return None
-    if "channel" in memo:
-        since = datetime.fromtimestamp(memo["since"], UTC)
-        ts = await services.slack.find_posted(memo["channel"], key=_key(context), since=since)
-        if ts is not None:
-            return {"by": SLACK, "channel": memo["channel"], "ts": ts}
     try:
-        user = await _find_user(services, order)
-        channel = None if user is None else await services.slack.open_dm(user)
-        if channel is not None:
-            await context.remember({"channel": channel, "since": services.now()})
-            ts = await services.slack.post(channel, text=_words(order), key=_key(context))
-            return {"by": SLACK, "channel": channel, "ts": ts}
+        posted = await _find_posted(context, services) or await _post(context, services, order)
     except UpstreamRefused as error:
         context.log.warning("Slack does not take a message to a customer", error=str(error))
-    await context.remember({"by": MAIL})
-    return None
+        posted = None
+    if posted is None:
+        await context.remember({"by": MAIL})
+    return posted
+
+
+async def _find_posted(context: Context, services: Services) -> Any:
+    """What became of an attempt of which nobody said whether it posted. None: nothing."""
+    memo = context.memo
+    if memo is None:
+        return None
+    channel, since = memo["channel"], datetime.fromtimestamp(memo["since"], UTC)
+    ts = await services.slack.find_posted(channel, key=_key(context), since=since)
+    return None if ts is None else {"by": SLACK, "channel": channel, "ts": ts}
+
+
+async def _post(context: Context, services: Services, order: BakeryOrder) -> Any:
+    user = await _find_user(services, order)
+    if user is None:
+        return None
+    channel = await services.slack.open_dm(user)
+    await context.remember({"channel": channel, "since": services.now()})
+    ts = await services.slack.post(channel, text=_words(order), key=_key(context))
+    return {"by": SLACK, "channel": channel, "ts": ts}
 
 
 async def _find_user(services: Services, order: BakeryOrder) -> str | None:
