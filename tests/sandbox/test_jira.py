@@ -344,3 +344,12 @@ async def test_what_is_asked_of_it_in_python_is_checked_too(sandbox: Sandbox) ->
         sandbox.jira.move("BAKE-1")
     with pytest.raises(Refused):
         sandbox.jira.send_hooks("ftp://x")
+
+
+async def test_a_link_to_an_issue_leads_to_it_on_the_board(
+    client: httpx2.AsyncClient, visitor: httpx2.AsyncClient
+) -> None:
+    key = await make(client)
+    page = await visitor.get(f"/jira/browse/{key}")
+    assert page.url.fragment == key
+    assert f'id="{key}"' in page.text

@@ -11,7 +11,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from orderup.sandbox.behaviour import LONGEST_DELAY, Answer
 from orderup.sandbox.border import Refused
@@ -158,6 +162,10 @@ class Jira(Service):
             Call("search", "POST", "/rest/api/3/search/jql", self._search),
             Call("read_project", "GET", "/rest/api/3/project/{key}", self._read_project),
         ]
+
+    def routes(self) -> list[Route]:
+        """Also where a link to an issue leads a person."""
+        return [Route("/browse/{key}", _lead_to_page, methods=["GET"]), *super().routes()]
 
     def forms(self) -> list[Form]:
         return [
@@ -467,3 +475,7 @@ def _event(issue: Issue, *, was: Status) -> dict[str, Any]:
         "issue": {"id": issue.id, "key": issue.key, "fields": fields},
         "changelog": {"id": str(int(issue.updated.timestamp() * 1000)), "items": [item]},
     }
+
+
+async def _lead_to_page(request: Request) -> Response:
+    return RedirectResponse(f"/jira/#{quote(request.path_params['key'])}", status_code=303)
