@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from bench import (
     attack,
+    batch,
     coffee,
     hanging,
     history,
@@ -12,6 +13,7 @@ from bench import (
     orders,
     outbox,
     patient,
+    placing,
     restart,
     slack_directory,
     staffing,
@@ -30,6 +32,8 @@ BENCHES: dict[str, Callable[[], None]] = {
     "patient": patient.main,
     "attack": attack.main,
     "staffing": staffing.main,
+    "placing": placing.main,
+    "batch": batch.main,
     "slack_directory": slack_directory.main,
 }
 

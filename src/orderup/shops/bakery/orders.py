@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import BigInteger, Integer, Text, and_, delete, insert, literal, select, true, update
+from sqlalchemy import and_, bindparam, delete, insert, select, true, update
 
 from orderup.db.database import ReadConnection, WriteConnection
 from orderup.db.tables import operations, tasks
 from orderup.errors import Conflict, NotFound
 from orderup.model.ids import OperationId
-from orderup.model.operation import Draft, OperationStatus
+from orderup.model.operation import Draft, Operation, OperationStatus
 from orderup.model.slug import slug
 from orderup.model.task import TaskStatus
 from orderup.shops.bakery.amounts import Amount, Line, needed
@@ -80,24 +80,69 @@ class Wanted:
     extra: Mapping[str, Amount] = field(default_factory=dict)
 
 
-def add_order(connection: WriteConnection, operation_id: int, wanted: Wanted) -> int:
-    """The number by which people call it. Raises NotFound if there is no such cake."""
+# Built once: to write it down for each order would take longer than to execute it.
+_GIVEN = ("operation_id", "customer", "slug", "email", "persons", "quantity")
+INSERT_ORDER = (
+    insert(orders)
+    .from_select(
+        ["cake", *_GIVEN],
+        select(cakes.c.number, *(bindparam(f"given_{name}", type_=orders.c[name].type) for name in _GIVEN)).where(
+            cakes.c.id == bindparam("wanted"), cakes.c.deleted_at.is_(None)
+        ),
+    )
+    .returning(orders.c.number, orders.c.cake)
+)
+
+
+class Added(NamedTuple):
+    """number: by which people call the order. cake: the number of its recipe."""
+
+    number: int
+    cake: int
+
+
+def add_order(connection: WriteConnection, operation_id: int, wanted: Wanted) -> Added:
+    """Raises NotFound if there is no such cake."""
     given = {
-        "operation_id": literal(operation_id, BigInteger),
-        "customer": literal(wanted.customer, Text),
-        "slug": literal(slug(wanted.customer), Text),
-        "email": literal(wanted.email, Text),
-        "persons": literal(wanted.persons, Integer),
-        "quantity": literal(wanted.quantity, Integer),
+        "operation_id": operation_id,
+        "customer": wanted.customer,
+        "slug": slug(wanted.customer),
+        "email": wanted.email,
+        "persons": wanted.persons,
+        "quantity": wanted.quantity,
     }
-    row = select(cakes.c.number, *given.values()).where(cakes.c.id == wanted.cake, cakes.c.deleted_at.is_(None))
-    statement = insert(orders).from_select(["cake", *given], row).returning(orders.c.number)
-    number = connection.execute(statement).scalar_one_or_none()
-    if number is None:
+    row = {f"given_{name}": value for name, value in given.items()}
+    found = connection.execute(INSERT_ORDER, {"wanted": wanted.cake, **row}).mappings().one_or_none()
+    if found is None:
         raise NotFound("cake", wanted.cake[:100])
+    added = Added(int(found["number"]), int(found["cake"]))
     if wanted.extra:
-        connection.execute(insert(extras), rows_of(wanted.extra.items(), order_number=number))
-    return int(number)
+        connection.execute(insert(extras), rows_of(wanted.extra.items(), order_number=added.number))
+    return added
+
+
+def new_order(operation: Operation, wanted: Wanted, added: Added, *, name: str) -> BakeryOrder:
+    """As it stands when it has just been placed, without a look at the database; but for the recipe."""
+    return BakeryOrder(
+        number=added.number,
+        operation_id=operation.id,
+        cake=Cake(added.cake, wanted.cake, name, ()),
+        customer=wanted.customer,
+        slug=slug(wanted.customer),
+        email=wanted.email,
+        persons=wanted.persons,
+        quantity=wanted.quantity,
+        extras=list(wanted.extra.items()),
+        status="ordered",
+        placed_at=operation.placed_at,
+        finished_at=None,
+        owner=operation.owner,
+        reason=None,
+        issue_operation=None,
+        issue=None,
+        told=None,
+        document=None,
+    )
 
 
 def find_number(connection: ReadConnection, operation_id: int) -> int | None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
@@ -20,12 +20,15 @@ LOCAL_SERVER = "http://localhost:8001"
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """cake_names: those that were looked up, by the number of their recipe."""
+
     settings: Settings
     jira: Jira
     slack: Slack
     mailer: Mailer
     drive: Drive
     github: GitHub
+    cake_names: dict[int, str] = field(default_factory=dict)
 
     def now(self) -> float:
         """Seconds since the epoch, for memos, which another process may read."""
