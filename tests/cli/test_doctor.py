@@ -309,7 +309,7 @@ async def test_what_each_third_party_says_is_wrong_is_told(tmp_path: Path, sandb
     code, findings = await asyncio.to_thread(examine, tmp_path, **credentials(sandbox))
     assert code == 1
     assert ("wrong", "Jira: it does not take these credentials: renew them") in findings
-    assert only(findings, "Slack: ") == ("wrong", "Slack: The Slack answered 503")
+    assert only(findings, "Slack: ") == ("wrong", "Slack: Slack answered 503")
     mark, words = only(findings, "GitHub: ")
     assert (mark, "Administration, write" in words) == ("wrong", True)
     assert only(findings, "Mail: ")[0] == "ok"
