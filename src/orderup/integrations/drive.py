@@ -142,13 +142,17 @@ class Drive:
 
     async def read(self, id: str) -> Document | None:
         """None: it is in the bin, or there is none."""
-        everywhere = {"supportsAllDrives": "true", "fields": "id,trashed"}
-        kept = await self._get(self.files, f"/files/{_part(id)}", Kept, about=id, query=everywhere)
-        if kept is None or kept.trashed:
+        if not await self.is_there(id):
             return None
         query = {"fields": "revisionId,body(content(paragraph(elements(textRun(content)))))"}
         read = await self._get(self.documents, f"/documents/{_part(id)}", Read, about=id, query=query)
         return None if read is None else document_of(read)
+
+    async def is_there(self, id: str) -> bool:
+        """Whether there is such a file or folder, and it is not in the bin."""
+        everywhere = {"supportsAllDrives": "true", "fields": "id,trashed"}
+        kept = await self._get(self.files, f"/files/{_part(id)}", Kept, about=id, query=everywhere)
+        return kept is not None and not kept.trashed
 
     async def append(self, id: str, *, text: str, revision: str, is_open: bool = False) -> bool:
         """One line, whatever text has in it, to what was read at this revision. False: it has changed since, or is

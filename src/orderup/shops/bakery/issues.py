@@ -229,7 +229,8 @@ def note_issue(connection: WriteConnection, context: Context) -> None:
         connection.execute(update(issues).where(here).values(key=made["key"]))
 
 
-@shop.handler(UPDATE_ISSUE, says="Marking it in the issue", retry=STUBBORN, within=PATIENT)
+# One at a time: of two at once the one that read first might write last, and what the other one marked would be gone.
+@shop.handler(UPDATE_ISSUE, says="Marking it in the issue", retry=STUBBORN, within=PATIENT, concurrency=1)
 async def update_issue(context: Context) -> Any:
     """The whole text anew: said twice, it says the same."""
     services: Services = context.resources

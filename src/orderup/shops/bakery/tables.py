@@ -47,11 +47,19 @@ orders = Table(
     Column("issue", BigInteger),
     # where he was told that it is ready: slack CHANNEL TS, or mail MESSAGE-ID
     Column("told", Text),
-    # the file in which its cancellation is recorded
+    # the operation that records its cancellation, and then the file in which that is done
+    Column("recorder", BigInteger),
     Column("document", Text),
     Index("bakery_orders_cake", "cake"),
     Index("bakery_orders_issue", "issue"),
     Index("bakery_orders_slug", "slug"),
+    # whose cancellation is being recorded
+    Index(
+        "bakery_orders_recorder",
+        "recorder",
+        sqlite_where=text("recorder is not null and document is null"),
+        postgresql_where=text("recorder is not null and document is null"),
+    ),
     sqlite_autoincrement=True,
 )
 extras = Table(
@@ -71,7 +79,7 @@ issues = Table(
     Column("day", Text, nullable=False),
     Column("key", Text, unique=True),
 )
-# One a customer; file: null until it was made.
+# One a customer, and the folder in which they lie, without a slug. file: null until it was made.
 documents = Table(
     "bakery_documents",
     metadata,
