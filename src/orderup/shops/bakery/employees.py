@@ -56,9 +56,12 @@ def change_employee(connection: WriteConnection, operation_id: int, id: int, giv
     """Raises NotFound."""
     before = read_employee(connection, id)
     changed = {**_columns(given), "operation": operation_id}
-    if given.github != before.github:
-        former = {*before.former, *([before.github] if before.github else [])} - {given.github}
-        changed |= {"former": encode(sorted(former)), "github_id": None, "access": None}
+    is_same = same_login(given.github, before.github)
+    if not is_same:
+        changed |= {"github_id": None, "access": None}
+    if before.may_develop and before.github is not None and not (is_same and given.permissions.get(DEVELOPER)):
+        # also if no access of his is noted: he may just be being invited
+        changed["former"] = encode(sorted({*before.former, before.github}))
     connection.execute(update(employees).where(employees.c.id == id).values(changed))
 
 
@@ -82,6 +85,16 @@ def employee_of(connection: ReadConnection, operation_id: int) -> Employee | Non
     """Whom this operation is about, fired or not; None: a later one is, or he is forgotten."""
     found = _read(connection, employees.c.operation == operation_id)
     return found[0] if found else None
+
+
+def same_login(one: str | None, other: str | None) -> bool:
+    """GitHub does not tell capitals from small letters."""
+    return one is not None and other is not None and one.casefold() == other.casefold()
+
+
+def developers(connection: ReadConnection) -> set[str]:
+    """The logins, in small letters, of all who may develop."""
+    return {each.github.casefold() for each in list_employees(connection) if each.may_develop and each.github}
 
 
 def list_employees(connection: ReadConnection) -> Sequence[Employee]:

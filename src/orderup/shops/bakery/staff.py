@@ -11,6 +11,7 @@ from orderup.db.database import Key, WriteConnection
 from orderup.engine.desk import Replayed
 from orderup.engine.place import place_order
 from orderup.errors import Conflict, Invalid, NotFound
+from orderup.integrations.github import is_login
 from orderup.model.one_line import one_line
 from orderup.shops.bakery.employees import (
     DEVELOPER,
@@ -46,10 +47,17 @@ def _read_name(text: str) -> str:
     return name
 
 
+def _read_login(text: str) -> str:
+    """No pattern counts what comes before the underscore."""
+    if not is_login(text):
+        raise ValueError("is no login at GitHub: it has 39 characters at most")
+    return text
+
+
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_read_name)]
 Permission = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,49}$")]
 Permissions = Annotated[dict[Permission, bool], Field(max_length=MOST_PERMISSIONS)]
-Login = Annotated[str, Field(pattern=LOGIN, max_length=LONGEST_LOGIN)]
+Login = Annotated[str, Field(pattern=LOGIN, max_length=LONGEST_LOGIN), AfterValidator(_read_login)]
 
 
 class EmployeeBody(RequestModel):
