@@ -17,9 +17,10 @@ from orderup.engine.schedule import (
     latest_due,
     pause_schedule,
     register_schedules,
+    run_schedule,
 )
 from orderup.engine.steer import cancel_operation
-from orderup.errors import Misconfigured
+from orderup.errors import Conflict, Misconfigured, NotFound
 from orderup.model.operation import OperationStatus
 from orderup.model.plan import Approval, Plan, PlannedTask
 from orderup.model.schedule import Schedule
@@ -425,3 +426,27 @@ async def test_a_plan_that_cannot_be_made_costs_its_due_time_and_holds_up_no_oth
     assert await fire(kitchen, known) == 0
     [row] = await kitchen.rows(operations)
     assert row["status"] == OperationStatus.COMPLETED
+
+
+# By hand.
+
+
+async def test_it_is_run_by_hand_beside_its_times_and_not_while_the_last_run_lives(kitchen: Kitchen) -> None:
+    await register_schedules(kitchen.engine, HOURLY)
+    due = (await the_row(kitchen))["next_due_at"]
+    first = await run_schedule(kitchen.engine, NAME, HOURLY[NAME])
+    row = await the_row(kitchen)
+    assert (row["last_operation_id"], row["next_due_at"]) == (first, due)
+    assert await placed(kitchen) == [f"schedule:{NAME} by hand"]
+    with pytest.raises(Conflict, match="still under way"):
+        await run_schedule(kitchen.engine, NAME, HOURLY[NAME])
+    await cancel_operation(kitchen.engine, first, reason="no time")
+    runs = [run_schedule(kitchen.engine, NAME, HOURLY[NAME]) for _ in range(2)]
+    found = await asyncio.gather(*runs, return_exceptions=True)
+    assert sorted(isinstance(each, Conflict) for each in found) == [False, True]
+    assert len(await placed(kitchen)) == 2
+
+
+async def test_one_that_nobody_knows_cannot_be_run(kitchen: Kitchen) -> None:
+    with pytest.raises(NotFound):
+        await run_schedule(kitchen.engine, NAME, HOURLY[NAME])

@@ -6,7 +6,7 @@ anew, so that a request that changes something can be sent again.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ import httpx2
 from orderup.cli.assembly import House
 from orderup.cli.shops import load_shops
 from orderup.cli.stand_ins import lead_to, missing_settings
+from orderup.db.busy import schedule_rows
 from orderup.db.deliveries import Outcome, add_deliveries, register_target, settle
 from orderup.db.read import events_between
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
+from orderup.engine.steer import cancel_operation
+from orderup.errors import Conflict
 from orderup.model.delivery import show_delivery_id
 from orderup.model.event import Audience, Event
 from orderup.model.ids import read_id, show_id
@@ -324,6 +327,16 @@ async def queue_button(_world: World) -> Ask:
     return Ask({"shop": "workshop", "kind": "polish"}, form={"verb": "resume"})
 
 
+async def idle_schedule(world: World) -> Ask:
+    """Whose last run is over."""
+    engine = world.house.engine
+    for row in await engine.database.read(schedule_rows):
+        if row["name"] == "workshop/nightly" and row["last_operation_id"] is not None:
+            with suppress(Conflict):
+                await cancel_operation(engine, row["last_operation_id"], reason="it is over")
+    return await schedule(world)
+
+
 async def schedule_button(_world: World) -> Ask:
     return Ask({"shop": "workshop", "name": "nightly"}, form={"verb": "resume"})
 
@@ -593,6 +606,7 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/api/schedules"): nothing,
     ("POST", "/api/schedules/{shop}/{name}/pause"): schedule,
     ("POST", "/api/schedules/{shop}/{name}/resume"): schedule,
+    ("POST", "/api/schedules/{shop}/{name}/run"): idle_schedule,
     ("GET", "/api/deliveries"): nothing,
     ("POST", "/api/deliveries/{id}/redeliver"): delivery,
     ("POST", "/api/targets/{target}/redeliver"): target,

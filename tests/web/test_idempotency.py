@@ -48,6 +48,7 @@ KEYED = [
     ("POST", "/api/queues/{shop}/{kind}/resume"),
     ("POST", "/api/schedules/{shop}/{name}/pause"),
     ("POST", "/api/schedules/{shop}/{name}/resume"),
+    ("POST", "/api/schedules/{shop}/{name}/run"),
     ("POST", "/api/deliveries/{id}/redeliver"),
     ("POST", "/api/targets/{target}/redeliver"),
 ]
@@ -58,6 +59,7 @@ PLACE = {
     ("POST", "/mealbox/orders"),
     ("POST", "/bakery/orders"),
     ("POST", "/bakery/employees"),
+    ("POST", "/api/schedules/{shop}/{name}/run"),
 }
 # Asked for nothing that could be wrong.
 NEVER_WRONG = {("POST", "/coffee/order/")}
@@ -76,6 +78,7 @@ OTHERS: dict[tuple[str, str], Mapping[str, str]] = {
     ("POST", "/api/queues/{shop}/{kind}/resume"): {"kind": "saw"},
     ("POST", "/api/schedules/{shop}/{name}/pause"): {"name": "weekly"},
     ("POST", "/api/schedules/{shop}/{name}/resume"): {"name": "weekly"},
+    ("POST", "/api/schedules/{shop}/{name}/run"): {"name": "weekly"},
 }
 # Another body for each route that reads one.
 OTHER_BODIES: dict[tuple[str, str], Any] = {

@@ -22,7 +22,7 @@ from orderup.db.tables import operations, schedules
 from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order, scoped_key
-from orderup.errors import Conflict, Misconfigured, Unavailable
+from orderup.errors import Conflict, Misconfigured, NotFound, Unavailable
 from orderup.model.ids import OperationId
 from orderup.model.operation import OperationStatus
 from orderup.model.schedule import Schedule
@@ -211,6 +211,37 @@ async def _pass_over(engine: Engine, name: str, first_due: int, **values: object
         await engine.database.write(lambda connection: _advance(connection, name, first_due, **values))
     except _FiredElsewhere:
         return
+
+
+async def run_schedule(engine: Engine, name: str, schedule: Schedule, *, key: Key | None = None) -> OperationId:
+    """Place its plan at once, beside its due times; paused or not. Raises NotFound, Conflict as long as its last run is
+    alive, and Replayed if this key ran it before."""
+    is_alive = operations.c.status.in_(_LIVE)
+
+    def look(connection: ReadConnection) -> tuple[int | None, bool]:
+        last = select(schedules.c.last_operation_id, is_alive).outerjoin(
+            operations, operations.c.id == schedules.c.last_operation_id
+        )
+        rows = connection.rows(last.where(schedules.c.name == name))
+        if not rows:
+            raise NotFound("schedule", name[:200])
+        return rows[0][0], bool(rows[0][1])
+
+    last, lives = await engine.database.read(look)
+
+    def also(connection: WriteConnection, operation_id: OperationId) -> None:
+        here = (schedules.c.name == name) & schedules.c.last_operation_id.is_not_distinct_from(last)
+        if (
+            lives
+            or not connection.execute(
+                update(schedules).where(here).values(last_operation_id=operation_id, last_due_at=engine.now())
+            ).rowcount
+        ):
+            raise Conflict(f"The last run of {name} is still under way. Wait for its end, or cancel it.")
+
+    source = f"schedule:{name} by hand"
+    shop = name.partition("/")[0]
+    return (await place_order(engine, shop, schedule.plan(), key=key, also=also, source=source)).id
 
 
 async def pause_schedule(engine: Engine, name: str, *, is_paused: bool) -> bool:

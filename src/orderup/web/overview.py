@@ -10,12 +10,13 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from orderup.db.busy import QueueState, permits_spent, queue_states, running_counts, schedule_rows, worker_rows
-from orderup.db.database import ReadConnection
+from orderup.db.database import Key, ReadConnection
 from orderup.db.permits import MARGIN_US
 from orderup.db.tables import operations
+from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
 from orderup.engine.limit import pause_queue, resume_queue
-from orderup.engine.schedule import pause_schedule
+from orderup.engine.schedule import pause_schedule, run_schedule
 from orderup.errors import NotFound
 from orderup.model.ids import show_id, show_task_id
 from orderup.model.kind import Kind
@@ -25,6 +26,7 @@ from orderup.web.app import Json
 from orderup.web.auth import AsStaff
 from orderup.web.idempotency import REPLAYED, idempotency_key, once, takes_key
 from orderup.web.orders import engine_of
+from orderup.web.pages.site import site_of
 from orderup.web.paging import shop_of
 from orderup.web.routes import Router
 from orderup.web.tokens import Caller
@@ -81,6 +83,10 @@ class ScheduleView(BaseModel):
     skipped: int
     missed: int
     is_paused: bool
+
+
+class StartedRun(BaseModel):
+    operation_id: str
 
 
 class ScheduleList(BaseModel):
@@ -258,6 +264,29 @@ async def pause_one(request: Request, caller: AsStaff, shop: str, name: str) -> 
 @takes_key
 async def resume_one(request: Request, caller: AsStaff, shop: str, name: str) -> Response:
     return await _set_paused(request, caller, f"{shop}/{name}", is_paused=False)
+
+
+@router.post(
+    "/schedules/{shop}/{name}/run", status_code=202, response_model=StartedRun, summary="Run it now, beside its times"
+)
+@takes_key
+async def run_one(request: Request, caller: AsStaff, shop: str, name: str) -> Response:
+    key = idempotency_key(request, caller, None, now=engine_of(request).now())
+    try:
+        id = await run_now(request, caller, shop, name, key=key)
+        headers: Mapping[str, str] = {}
+    except Replayed as replayed:
+        id, headers = replayed.operation_id, REPLAYED
+    return Json({"operation_id": show_id(id)}, status_code=202, headers=dict(headers))
+
+
+async def run_now(request: Request, caller: Caller, shop: str, name: str, *, key: Key | None = None) -> int:
+    """The operation that was placed. Raises NotFound, Conflict."""
+    whole = f"{shop}/{name}"
+    known = next((each.schedules.get(name) for each in site_of(request).shops if each.name == shop), None)
+    if known is None or not _may_see(caller, whole):
+        raise NotFound("schedule", whole[:200])
+    return await run_schedule(engine_of(request), whole, known, key=key)
 
 
 async def _set_paused(request: Request, caller: Caller, name: str, *, is_paused: bool) -> Response:

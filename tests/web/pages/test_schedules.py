@@ -90,10 +90,10 @@ async def test_a_schedule_tells_of_its_last_run_and_what_was_left_out(
 
 async def test_a_schedule_is_paused_and_resumed_by_its_button(staff: httpx2.AsyncClient) -> None:
     nightly = await row(staff, "nightly")
-    assert (cell(nightly, "State"), buttons(nightly)) == ("on", ["Pause"])
+    assert (cell(nightly, "State"), buttons(nightly)) == ("on", ["Pause", "Run now"])
     assert (await press(staff, nightly, "Pause")).status_code == 303
     nightly = await row(staff, "nightly")
-    assert (cell(nightly, "State"), buttons(nightly)) == ("paused", ["Resume"])
+    assert (cell(nightly, "State"), buttons(nightly)) == ("paused", ["Resume", "Run now"])
     assert cell(await row(staff, "weekly"), "State") == "on"
     await press(staff, nightly, "Resume")
     assert cell(await row(staff, "nightly"), "State") == "on"
@@ -105,3 +105,14 @@ async def test_staff_of_another_shop_sees_no_schedule_of_this_one_and_cannot_pau
         assert "nightly" not in page.partition("A shop adds")[0]
         assert "Nothing is placed by itself" in page
         assert (await client.post("/schedules/workshop/nightly", data={"verb": "pause"})).status_code == 404
+
+
+async def test_a_schedule_is_run_by_its_button_and_shows_what_it_placed(staff: httpx2.AsyncClient) -> None:
+    answer = await press(staff, await row(staff, "nightly"), "Run now")
+    assert answer.status_code == 303
+    shown = await staff.get(answer.headers["location"])
+    assert shown.status_code == 200
+    assert "saw" in words_of(shown.text)
+    again = await press(staff, await row(staff, "nightly"), "Run now")
+    assert again.status_code == 409
+    assert "still under way" in again.text

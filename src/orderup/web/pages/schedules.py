@@ -1,4 +1,4 @@
-"""Schedules: what is placed by itself, when, and how it went; pause and resume."""
+"""Schedules: what is placed by itself, when, and how it went; pause, resume, and run now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from orderup.model.schedule import Schedule
 from orderup.model.times import as_datetime
 from orderup.web.auth import AsStaff
 from orderup.web.orders import engine_of
-from orderup.web.overview import read_schedules, set_paused
+from orderup.web.overview import read_schedules, run_now, set_paused
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
 from orderup.web.pages.words import show_exactly
 
 UPCOMING = 5
-Verb = Literal["pause", "resume"]
+Verb = Literal["pause", "resume", "run"]
 router = PageRouter()
 
 
@@ -109,8 +109,10 @@ class SteerSchedule(Form):
     verb: Verb
 
 
-@router.form("/schedules/{shop}/{name}", SteerSchedule, summary="Pause or resume a schedule")
+@router.form("/schedules/{shop}/{name}", SteerSchedule, summary="Pause, resume or run a schedule")
 async def steer_schedule(request: Request, caller: AsStaff, shop: str, name: str) -> Response:
     form = await form_of(request, SteerSchedule)
+    if form.verb == "run":
+        return see_other(f"/operations/{show_id(await run_now(request, caller, shop, name))}")
     await set_paused(engine_of(request), caller, f"{shop}/{name}", is_paused=form.verb == "pause")
     return see_other("/schedules")
