@@ -20,7 +20,7 @@ import pytest
 from orderup.web.pages.route import FORM_TYPE
 from orderup.web.tokens import Role
 from tests.serving import ROOT, ServerProcess, sqlite_url
-from tests.web.endpoints import BOX, METHODS, PIZZA
+from tests.web.endpoints import BOX, CAKE, EMPLOYEE, METHODS, PIZZA
 from tests.web.house import SECRET, token_of
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -45,7 +45,7 @@ allow-x00 = false
 
 # Whoever shows the wrong key or token of an order is told that there is none, 404: not that there is one.
 [[operations]]
-include-path-regex = "^/(pizza/pizzas|mealbox/orders|(pizza|mealbox)/(track|cancel))/"
+include-path-regex = "^/(pizza/pizzas|(mealbox|bakery)/orders|(pizza|mealbox|bakery)/(track|cancel))/"
 checks.ignored_auth.enabled = false
 """
 
@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "MEALBOX_WAIT_SECONDS": "15",
     }
     with ServerProcess(
-        *("pizza", "mealbox", "tests.web.house:shop"),
+        *("pizza", "mealbox", "bakery", "tests.web.house:shop"),
         folder=folder,
         database_url=sqlite_url(folder),
         options=["--sandbox-port", "0"],
@@ -76,6 +76,10 @@ class There:
         self.server = server
         self.orders = [self._order("/pizza/pizzas", PIZZA) for _ in range(ORDERS)]
         self.boxes = [self._order("/mealbox/orders", {**BOX, "product_code": code}) for code in BOXES]
+        self.cakes = [self._cake(f"Cake {number}") for number in range(ORDERS)]
+        cake = {"customer": "Ann", "recipe": self.cakes[0], "persons": 4}
+        self.cake_orders = [str(self._order("/bakery/orders", cake)) for _ in range(ORDERS)]
+        self.employees = [str(self._hire()) for _ in range(ORDERS)]
         for id in self.orders[: ORDERS // 2]:
             self._post("back", f"/api/rfas/{id}/approve", role=Role.STAFF, body={})
         ask = {"worker": "w1", "shop": "pizza", "tasks": ["make_dough"], "region": "eu-west-3", "max": 4}
@@ -83,8 +87,16 @@ class There:
         assert len(held) == 4
         self.held, self.tokens = [task["id"] for task in held], [task["token"] for task in held]
 
-    def _order(self, path: str, wish: Mapping[str, str]) -> str:
+    def _order(self, path: str, wish: Mapping[str, object]) -> str:
         id: str = self._post("front", path, role=Role.CUSTOMER, body=wish)["id"]
+        return id
+
+    def _cake(self, name: str) -> str:
+        id: str = self._post("front", "/bakery/cakes", role=Role.STAFF, body={**CAKE, "name": name})["id"]
+        return id
+
+    def _hire(self) -> int:
+        id: int = self._post("front", "/bakery/employees", role=Role.ADMIN, body=EMPLOYEE)["id"]
         return id
 
     def _post(self, app: str, path: str, *, role: Role, body: Any) -> Any:
@@ -100,17 +112,34 @@ class There:
             return self.held
         if path.startswith("/api/tasks/"):
             return [f"{id}-{position}" for id in self.orders for position in range(4)]
-        return self.boxes if path.startswith("/mealbox/") else self.orders
+        for beginning, ids in (
+            ("/mealbox/", self.boxes),
+            ("/bakery/cakes/", self.cakes),
+            ("/bakery/employees/", self.employees),
+            ("/bakery/people/", self.employees),
+            ("/bakery/", self.cake_orders),
+        ):
+            if path.startswith(beginning):
+                return ids
+        return self.orders
 
     def told(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """The description, with what there is where it leaves room for anything."""
         told: dict[str, Any] = json.loads(json.dumps(schema))
         names = {"shop": ["workshop"], "kind": ["saw", "paint", "polish"], "name": ["nightly"]}
+        names |= {"number": self.cake_orders}
         for path, operations in told["paths"].items():
+            # any name that it writes may be that of a cake which it wrote before
+            if path.startswith(("/bakery/cakes/", "/bakery/recipes/", "/bakery/order/{cake}")):
+                continue
             for operation in (operations[method] for method in METHODS if method in operations):
                 for parameter in operation.get("parameters", ()):
                     if parameter["in"] == "path":
                         parameter["schema"]["enum"] = names.get(parameter["name"]) or self.ids(path)
+        self._tell_bodies(told, kinds=names["kind"])
+        return told
+
+    def _tell_bodies(self, told: Any, *, kinds: list[str]) -> None:
         bodies = told["components"]["schemas"]
         for box in boxes_in(told):
             for name, known in BOX.items():
@@ -118,10 +147,11 @@ class There:
         for body in bodies.values():
             if set(body.get("properties", {})) >= {"token"}:
                 body["properties"]["token"]["enum"] = self.tokens
+            if set(body.get("properties", {})) >= {"recipe", "persons"} and "status" not in body["properties"]:
+                body["properties"]["recipe"]["enum"] = self.cakes[:1]
         if claim := bodies.get("PollBody"):
             claim["properties"]["shop"]["enum"] = ["workshop"]
-            claim["properties"]["tasks"]["items"] = {"enum": names["kind"]}
-        return told
+            claim["properties"]["tasks"]["items"] = {"enum": kinds}
 
 
 def boxes_in(schema: Mapping[str, Any]) -> list[Any]:
@@ -129,7 +159,8 @@ def boxes_in(schema: Mapping[str, Any]) -> list[Any]:
     if "/mealbox/" not in schema["paths"]:
         return []  # the back
     form = schema["paths"]["/mealbox/"]["post"]["requestBody"]["content"][FORM_TYPE]["schema"]
-    return [form, schema["components"]["schemas"]["OrderBody"]]
+    body = schema["paths"]["/mealbox/orders"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return [form, schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]]
 
 
 @pytest.fixture(scope="module")

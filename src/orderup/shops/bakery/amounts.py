@@ -64,7 +64,7 @@ class _AsNumber:
         )
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "number", "exclusiveMinimum": 0, "maximum": int(LARGEST)}
+        return {"type": "number", "minimum": float(SMALLEST), "maximum": int(LARGEST)}
 
 
 JsonAmount = Annotated[Amount, _AsNumber()]

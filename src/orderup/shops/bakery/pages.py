@@ -6,13 +6,13 @@ from typing import Annotated, TypeVar
 from uuid import uuid4
 
 from fastapi import Request
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 from starlette.responses import Response
 
 from orderup.model.operation import Operation
 from orderup.shops.bakery.amounts import Line, needed
 from orderup.shops.bakery.cakes import Cake, list_cakes, read_cake
-from orderup.shops.bakery.front import MOST_CAKES, MOST_EATERS, PATH, Email, Name, front, order_at, order_cake
+from orderup.shops.bakery.front import EMAIL, MOST_CAKES, MOST_EATERS, PATH, Email, Name, front, order_at, order_cake
 from orderup.shops.bakery.lines import LONGEST_TEXT, WrongLines, read_lines
 from orderup.shops.bakery.orders import Wanted, check_cancel
 from orderup.shops.bakery.plan import shop
@@ -57,7 +57,11 @@ class Unfinished(Measures):
 
 class OrderForm(Measures):
     customer: Name
-    email: Annotated[Email | None, BeforeValidator(lambda text: text.strip() or None)] = None
+    email: Annotated[
+        Email | None,
+        BeforeValidator(lambda text: text.strip() or None),
+        WithJsonSchema({"type": "string", "pattern": rf"^[ ]*({EMAIL.strip('^$')})?[ ]*$"}),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Request
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, WithJsonSchema
 from starlette.responses import Response
 
 from orderup.db.database import ReadConnection
 from orderup.db.read import last_events
 from orderup.engine.follow_up import followed_by
-from orderup.errors import Conflict, Invalid, NotFound
+from orderup.errors import Conflict, NotFound
 from orderup.model import steer
 from orderup.model.event import Audience
 from orderup.model.ids import OperationId, read_id, show_id
 from orderup.model.operation import Draft, Operation
 from orderup.shops.bakery.amounts import needed
 from orderup.shops.bakery.cakes import delete_cake, list_cakes, read_cake
-from orderup.shops.bakery.front import Name, flag_ready, order_at, write_recipe
+from orderup.shops.bakery.front import MOST_EATERS, Name, flag_ready, order_at, write_recipe
 from orderup.shops.bakery.lines import LONGEST_TEXT, WrongLines, read_lines, write_lines
 from orderup.shops.bakery.orders import (
     STATUSES,
@@ -195,11 +195,15 @@ async def _cancel(request: Request, caller: Caller, operation: Operation) -> Non
 # Recipes
 
 
+# A number of eaters as somebody wrote it: what is wrong with it is told beside it.
+Written = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_EATERS})]
+
+
 class RecipeForm(Form):
     """ingredients: for one eater, a line each, such as "chocolate 33.5 g"."""
 
     name: Name
-    ingredients: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    ingredients: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
 
 
 @pages.get("/recipes")
@@ -232,6 +236,7 @@ async def _show_recipes(
 async def write_one(request: Request, _caller: AsStaff) -> Response:
     written = await read_form(request)
     faults: dict[str, Sequence[str]] = {}
+    code = 422
     try:
         read_lines(written.get("ingredients", ""), least=1)
     except WrongLines as error:
@@ -242,17 +247,16 @@ async def write_one(request: Request, _caller: AsStaff) -> Response:
             await write_recipe(request, form.name, read_lines(form.ingredients))
     except ValidationError as error:
         faults = {one.field: [one.message] for one in problem_of_invalid(error.errors()).errors} | faults
-    except (Conflict, Invalid) as error:
-        faults["name"] = [str(error)]
+    except Conflict as error:
+        code, faults["name"] = 409, [str(error)]
     if faults:
         said = _("Nothing was written yet.")
-        return await _show_recipes(request, code=422, written=written, faults=faults, problem=said)
+        return await _show_recipes(request, code=code, written=written, faults=faults, problem=said)
     return see_other(address_of(request, "/recipes"))
 
 
 @pages.get("/recipes/{cake}")
-async def show_recipe(request: Request, _caller: AsStaff, cake: str, eaters: str = "1") -> Response:
-    """`eaters`: as somebody wrote it."""
+async def show_recipe(request: Request, _caller: AsStaff, cake: str, eaters: Written = "1") -> Response:
     found = await engine_of(request).database.read(lambda connection: read_cake(connection, cake))
     try:
         count, wrong = Scaled.model_validate({"eaters": eaters}).eaters, ""
