@@ -434,7 +434,7 @@ def kills(flow: type[Flow], party: str, calls: str) -> Iterator[Any]:
     for call in calls.split():
         if "+" in call:
             first, second = call.split("+")
-            ways = [(Kill(party, first, takes_effect=True), Kill(party, second))]
+            ways: list[tuple[Kill, ...]] = [(Kill(party, first, takes_effect=True), Kill(party, second))]
         else:
             times = (False, True) if call.endswith("!") else (False,)
             ways = [(Kill(party, call.removesuffix("!"), takes_effect=takes),) for takes in times]

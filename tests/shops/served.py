@@ -73,5 +73,10 @@ async def serve_shop(
             )
         )
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE_SECONDS))
-        local = (url.replace("localhost", "127.0.0.1") for url in (front, back))
-        yield Served(*local, houses[0], sandbox, client)
+        yield Served(
+            front.replace("localhost", "127.0.0.1"),
+            back.replace("localhost", "127.0.0.1"),
+            houses[0],
+            sandbox,
+            client,
+        )

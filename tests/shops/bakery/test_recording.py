@@ -21,7 +21,7 @@ from tests.serving import sqlite_url
 from tests.shops.bakery.conftest import bake, order
 from tests.shops.served import Served, serve_shop
 
-QUICK = {"google_search_seconds": 1, "jira_search_seconds": 1}
+QUICK: dict[str, Any] = {"google_search_seconds": 1, "jira_search_seconds": 1}
 AMBIGUOUS = [
     {"body": "reset", "takes_effect": True},
     {"status": 500, "takes_effect": True},

@@ -1,10 +1,13 @@
 """The sums of a day, against another way of computing them."""
 
 import asyncio
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from random import Random
 
+from orderup.db.database import WriteConnection
+from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
 from orderup.shops.bakery.amounts import Amount, Unit
 from orderup.shops.bakery.cakes import add_cake
@@ -30,11 +33,22 @@ def draw_lines(random: Random, most: int) -> dict[str, Amount]:
     return {name: amount() for name in names}
 
 
+async def write_recipe(engine: Engine, name: str, recipe: Mapping[str, Amount]) -> None:
+    await engine.database.write(lambda connection: add_cake(connection, name, recipe, now=engine.now()))
+
+
+async def place(engine: Engine, wanted: Wanted) -> None:
+    def add_row(connection: WriteConnection, operation_id: int) -> None:
+        add_order(connection, operation_id, wanted)
+
+    await place_order(engine, "bakery", plan_order(), also=add_row)
+
+
 async def test_the_sums_of_many_orders_are_exact(bakery: Served, seed: int) -> None:
     random, engine = Random(seed), bakery.house.engine
     recipes = {f"cake {number}": draw_lines(random, 10) for number in range(CAKES)}
     for name, recipe in recipes.items():
-        await engine.database.write(lambda connection, n=name, r=recipe: add_cake(connection, n, r, now=engine.now()))
+        await write_recipe(engine, name, recipe)
     expected: dict[tuple[str, str], Fraction] = {}
     wishes = []
     for _ in range(ORDERS):
@@ -46,13 +60,7 @@ async def test_the_sums_of_many_orders_are_exact(bakery: Served, seed: int) -> N
             expected[key] = expected.get(key, Fraction(0)) + Fraction(amount.value) * wanted.persons * wanted.quantity
         for each, amount in extra.items():
             expected[each, amount.unit] = expected.get((each, amount.unit), Fraction(0)) + Fraction(amount.value)
-    placing = [
-        place_order(
-            engine, "bakery", plan_order(), also=lambda connection, id, w=wanted: add_order(connection, id, w) and None
-        )
-        for wanted in wishes
-    ]
-    await asyncio.gather(*placing)
+    await asyncio.gather(*(place(engine, wanted) for wanted in wishes))
     batch = engine.new_id(engine.now())
     count = await engine.database.write(lambda connection: collect(connection, batch, number=None, day=today("UTC")))
     sheet = await engine.database.read(lambda connection: read_sheet(connection, batch))

@@ -115,7 +115,7 @@ async def test_who_has_left_slack_or_is_none_of_its_people_is_not_found_there(
 
 
 async def test_a_guessed_address_is_told_nothing_of_the_order(tmp_path: Path) -> None:
-    settings = {"bakery_mail_domain": "cakes.example", "smtp_from": "orders@bakery.example"}
+    settings: dict[str, Any] = {"bakery_mail_domain": "cakes.example", "smtp_from": "orders@bakery.example"}
     async with serve_shop(shop, sqlite_url(tmp_path), **settings) as bakery:
         await bake(bakery)
         await told(bakery, customer="Mr. Pie Lover", extra_ingredients={"peanuts": 10})
