@@ -1,7 +1,7 @@
 """The rival of the meal-box shop: a plain FastAPI service that awaits both upstreams, inserts, publishes, answers.
 
-Written as a good engineer would in an afternoon: httpx2, SQLAlchemy's async engine on PostgreSQL, aio-pika with
-confirms. What it was doing when it is killed is lost, and so is the message if the broker is away.
+Written as a good engineer would in an afternoon: aiohttp, as orderup has it, SQLAlchemy's async engine on PostgreSQL,
+aio-pika with confirms. What it was doing when it is killed is lost, and so is the message if the broker is away.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
-import httpx2
+import aiohttp
 import uvicorn
 from aio_pika.abc import AbstractExchange
 from fastapi import FastAPI, HTTPException
@@ -44,19 +44,20 @@ class Order(BaseModel):
     product_code: str
 
 
-def new_client() -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS)
-    return httpx2.AsyncClient(limits=limits, timeout=DEADLINE_SECONDS)
+def new_client() -> aiohttp.ClientSession:
+    """In a running event loop."""
+    connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=DEADLINE_SECONDS))
 
 
-async def look_up(client: httpx2.AsyncClient, services: str, body: Order) -> dict[str, Any]:
+async def look_up(client: aiohttp.ClientSession, services: str, body: Order) -> dict[str, Any]:
     """The order's row, as both services tell of it."""
 
     async def ask(path: str) -> Any:
-        answer = await client.get(f"{services}{path}", headers={"Content-Type": "application/json"})
-        if answer.status_code != 200:
-            raise HTTPException(502)
-        return answer.json()
+        async with client.get(f"{services}{path}", headers={"Content-Type": "application/json"}) as answer:
+            if answer.status != 200:
+                raise HTTPException(502)
+            return await answer.json()
 
     user, product = await asyncio.gather(ask(f"/users/{body.user_id}"), ask(f"/products/{body.product_code}"))
     return {
