@@ -3,16 +3,20 @@
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
+from orderup.db.database import ReadConnection
+from orderup.db.tables import operations
 from orderup.engine.place import place_order
 from orderup.sandbox.jira import Issue
 from orderup.shops.bakery import shop
+from orderup.shops.bakery.facts import facts_of_operations
 from orderup.shops.bakery.plan import plan_issue
 from tests.serving import sqlite_url
 from tests.shops.bakery.conftest import bake, order, read
@@ -133,6 +137,21 @@ async def test_an_order_that_is_cancelled_after_its_batch_is_marked_in_the_issue
 
     await bakery.until(marked)
     assert words_of(issue.description).startswith(before)
+
+
+async def test_staff_reads_what_an_operation_is_about(bakery: Served) -> None:
+    number = (await order(bakery)).json()["id"]
+    await run_the_batch(bakery)
+    hired = {"firstName": "Jack", "lastName": "Harrot"}
+    assert (await bakery.client.post(f"{bakery.front}/employees", json=hired)).status_code == 201
+
+    def read_all(connection: ReadConnection) -> list[Mapping[str, Any]]:
+        ids = [row[0] for row in connection.rows(select(operations.c.id).order_by(operations.c.id))]
+        return list(facts_of_operations(connection, ids).values())
+
+    about, issue, person = await bakery.house.database.read(read_all)
+    assert about == {"Cake": "2 × Chocolate Cake for 4", "Order": number, "For": "Mr. Cakelover", "Issue": "BAKE-1"}
+    assert (issue["Orders"], issue["Issue"], person) == (1, "BAKE-1", {"Employee": "Jack Harrot"})
 
 
 # What Jira tells us

@@ -97,6 +97,11 @@ def developers(connection: ReadConnection) -> set[str]:
     return {each.github.casefold() for each in list_employees(connection) if each.may_develop and each.github}
 
 
+def employees_of(connection: ReadConnection, operation_ids: Sequence[int]) -> Sequence[Employee]:
+    """Those whom these operations are about."""
+    return _read(connection, employees.c.operation.in_(operation_ids))
+
+
 def list_employees(connection: ReadConnection) -> Sequence[Employee]:
     return _read(connection, employees.c.fired_at.is_(None))
 

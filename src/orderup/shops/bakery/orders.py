@@ -1,6 +1,6 @@
 """Orders as the database has them, and how each of them stands."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -245,21 +245,6 @@ def has_status(status: OrderStatus) -> Any:
 
 def note_told(connection: WriteConnection, operation_id: int, told: str) -> None:
     connection.execute(update(orders).where(orders.c.operation_id == operation_id).values(told=told))
-
-
-def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """What staff reads of them on the pages that show operations."""
-    found = read_orders(connection, orders.c.operation_id.in_(operation_ids))
-    return {order.operation_id: dict(_facts(order)) for order in found}
-
-
-def _facts(order: BakeryOrder) -> Iterator[tuple[str, Any]]:
-    yield "Cake", f"{order.quantity} × {order.cake.name} for {order.persons}"
-    yield "Order", order.number
-    if order.customer is not None:
-        yield "For", order.customer
-    if order.issue is not None:
-        yield "Issue", order.issue
 
 
 def prune_orders(connection: WriteConnection, operation_ids: Sequence[int]) -> None:
