@@ -129,7 +129,7 @@ async def eventually(fact: Callable[[], Awaitable[bool]], what: str) -> None:
     deadline = loop.time() + PATIENCE_SECONDS
     while not await fact():
         assert loop.time() < deadline, f"not within {PATIENCE_SECONDS:g} s: {what}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)  # each look reads the database anew
 
 
 async def eventually_true(fact: Callable[[], bool], what: str) -> None:
