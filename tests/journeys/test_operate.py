@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from orderup.cli.app import app
 from orderup.db.sqlite import SqliteDatabase
 from orderup.engine.engine import Engine
+from orderup.environment import FOLDER
 from orderup.settings import Settings, variable_of
 from orderup.web.engine_metrics import EngineMetrics
 from orderup.web.metrics import Metrics
@@ -64,7 +65,8 @@ def test_every_figure_it_names_is_there() -> None:
 def test_every_setting_it_names_is_there() -> None:
     named = set(re.findall(r"(?:`|^)([A-Z]+_[A-Z_]+)(?:`|=)", GUIDE, re.MULTILINE))
     assert len(named) >= 8
-    assert named <= {variable_of(name) for name in Settings.model_fields}
+    there = {variable_of(name) for name in Settings.model_fields}
+    assert named <= there | {f"{name}_FILE" for name in there} | {FOLDER}
 
 
 def commands() -> list[str]:

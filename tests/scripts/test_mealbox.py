@@ -11,7 +11,8 @@ import pytest
 
 from tests.services.waiting import wait_until
 from tests.serving import ROOT, Program
-from tests.shops.mealbox.conftest import GOOD, PATIENCE_SECONDS
+from tests.shops.mealbox.conftest import GOOD
+from tests.shops.served import PATIENCE_SECONDS
 
 SECONDS = 90
 TOKEN = "only-for-figures"

@@ -1,36 +1,23 @@
 """The meal-box shop at work beside its two services, on either database."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest_asyncio
 
-from orderup.cli.assembly import House
-from orderup.cli.serve import listen, serving
-from orderup.sandbox.server import Sandbox, serve_sandbox
-from orderup.settings import Settings
 from orderup.shops.mealbox import shop
 from tests.serving import sqlite_url
+from tests.shops.served import Served, serve_shop
 
 SCALE = 20.0
-PATIENCE_SECONDS = 30.0
 GOOD = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
 
 
-@dataclass
-class Kiosk:
+class Kiosk(Served):
     """A meal-box shop that serves, and the services that it asks, whose delays are twenty times shorter."""
-
-    front: str
-    back: str
-    house: House
-    sandbox: Sandbox
-    client: httpx2.AsyncClient
 
     async def order(self, prefer: str | None = None, key: str | None = None, **wishes: Any) -> httpx2.Response:
         headers = {name: value for name, value in (("Prefer", prefer), ("Idempotency-Key", key)) if value is not None}
@@ -59,30 +46,8 @@ class Kiosk:
 
 @asynccontextmanager
 async def open_kiosk(url: str, **settings: Any) -> AsyncIterator[Kiosk]:
-    async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(serve_sandbox(scale=SCALE))
-        services = f"{sandbox.base_url}/mealbox"
-        told = {"database_url": url, "user_service_url": services, "product_service_url": services, **settings}
-        sockets = (listen("127.0.0.1", 0, option="--front-port"), listen("127.0.0.1", 0, option="--back-port"))
-        houses: list[House] = []
-        front, back = await stack.enter_async_context(
-            serving(
-                Settings.model_validate(told),
-                [shop],
-                sockets,
-                grace=timedelta(0),
-                at_root=True,
-                greet=lambda house, _front, _back: houses.append(house),
-            )
-        )
-        client = await stack.enter_async_context(httpx2.AsyncClient(timeout=PATIENCE_SECONDS))
-        yield Kiosk(
-            front.replace("localhost", "127.0.0.1"),
-            back.replace("localhost", "127.0.0.1"),
-            houses[0],
-            sandbox,
-            client,
-        )
+    async with serve_shop(shop, url, scale=SCALE, **settings) as served:
+        yield Kiosk(**vars(served))
 
 
 @pytest_asyncio.fixture

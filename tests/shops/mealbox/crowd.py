@@ -13,7 +13,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 
 from tests.journeys.patience import Patient
-from tests.shops.mealbox.conftest import GOOD, PATIENCE_SECONDS
+from tests.shops.mealbox.conftest import GOOD
+from tests.shops.served import PATIENCE_SECONDS
 
 FLAKY = {**GOOD, "user_id": "e6f24d7d1c7e"}
 UNKNOWN = {**GOOD, "product_code": "nothing"}

@@ -10,7 +10,8 @@ from orderup.sandbox import serve_sandbox
 from orderup.web import routes
 from tests.db.cutter import Cut, Cutter
 from tests.serving import sqlite_url
-from tests.shops.mealbox.conftest import GOOD, PATIENCE_SECONDS, Kiosk, open_kiosk
+from tests.shops.mealbox.conftest import GOOD, Kiosk, open_kiosk
+from tests.shops.served import PATIENCE_SECONDS
 
 
 async def errs_again(kiosk: Kiosk, id: str, *, after: int) -> bool:

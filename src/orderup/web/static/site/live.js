@@ -265,6 +265,8 @@ function previewWith(button) {
   }
 
   form.addEventListener("input", () => { clearTimeout(due); due = setTimeout(preview, TOGETHER_MS); });
+  // he may have typed before this script was there, or come back to what he had typed
+  if ([...form.elements].some((field) => field.defaultValue !== undefined && field.value !== field.defaultValue)) preview();
 }
 
 for (const button of document.querySelectorAll("button[data-preview]")) previewWith(button);
