@@ -13,11 +13,13 @@ from sqlalchemy import select
 
 from orderup.db.database import ReadConnection
 from orderup.db.tables import operations
+from orderup.engine.limit import pause_queue, resume_queue
 from orderup.engine.place import place_order
+from orderup.engine.steer import cancel_operation
 from orderup.sandbox.jira import Issue
 from orderup.shops.bakery import shop
 from orderup.shops.bakery.facts import facts_of_operations
-from orderup.shops.bakery.plan import plan_issue
+from orderup.shops.bakery.plan import CREATE_ISSUE, plan_issue
 from tests.serving import sqlite_url
 from tests.shops.bakery.conftest import bake, order, read
 from tests.shops.served import Served, serve_shop
@@ -137,6 +139,18 @@ async def test_an_order_that_is_cancelled_after_its_batch_is_marked_in_the_issue
 
     await bakery.until(marked)
     assert words_of(issue.description).startswith(before)
+
+
+async def test_orders_of_an_issue_that_staff_cancelled_are_in_the_next_one(bakery: Served) -> None:
+    engine = bakery.house.engine
+    number = (await order(bakery)).json()["id"]
+    await pause_queue(engine, f"bakery/{CREATE_ISSUE}", by="ann")
+    stopped = await place_order(engine, "bakery", plan_issue())
+    await bakery.until_stands(stopped.id, lambda now: now.tasks[1].status == "pending")
+    await cancel_operation(engine, stopped.id, reason="not today")
+    await resume_queue(engine, f"bakery/{CREATE_ISSUE}")
+    await run_the_batch(bakery)
+    assert [issue.key for issue in issues_of(bakery)] == [(await read(bakery, f"/orders/{number}"))["issue"]]
 
 
 async def test_staff_reads_what_an_operation_is_about(bakery: Served) -> None:

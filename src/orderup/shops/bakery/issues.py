@@ -17,7 +17,7 @@ from sqlalchemy import func, insert, select, update
 
 from orderup import Context, Wait
 from orderup.db.database import ReadConnection, WriteConnection
-from orderup.db.tables import operations
+from orderup.db.tables import operations, tasks
 from orderup.errors import Invalid, NotFound
 from orderup.integrations import adf
 from orderup.integrations.jira import Issue, IssueRef
@@ -68,6 +68,7 @@ class Sheet:
 
 def collect(connection: WriteConnection, operation_id: int, *, number: int | None, day: date) -> int:
     """Mark the orders that no issue holds as held by this one: how many. Those that were cancelled are left out."""
+    connection.execute(update(orders).where(orders.c.issue.in_(_never_to_be_made())).values(issue=None))
     alive = select(operations.c.id).where(
         operations.c.id == orders.c.operation_id, operations.c.status != OperationStatus.CANCELLED
     )
@@ -78,6 +79,17 @@ def collect(connection: WriteConnection, operation_id: int, *, number: int | Non
     if count:
         connection.execute(insert(issues).values(operation_id=operation_id, day=day.isoformat()))
     return count
+
+
+def _never_to_be_made() -> Any:
+    """Issues whose making was cancelled before Jira was asked: the orders in them are free again."""
+    was_asked = (tasks.c.operation_id == issues.c.operation_id) & (tasks.c.name == CREATE_ISSUE) & (tasks.c.attempt > 0)
+    return (
+        select(issues.c.operation_id)
+        .join(operations, operations.c.id == issues.c.operation_id)
+        .where(issues.c.key.is_(None), operations.c.status == OperationStatus.CANCELLED)
+        .where(~select(tasks.c.position).where(was_asked).exists())
+    )
 
 
 def read_sheet(connection: ReadConnection, operation_id: int) -> Sheet:
