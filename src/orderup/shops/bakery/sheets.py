@@ -32,18 +32,33 @@ class Ordered:
         return ", ".join(ranges_of(self.sheet.cancelled))
 
 
-def latest_issues(connection: ReadConnection, *, before: int | None, most: int) -> Sequence[Ordered]:
-    """The newest first, only those before this one."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """As `Ordered`, with no more than a list shows: how many orders it is for."""
+
+    operation_id: int
+    day: str
+    key: str | None
+    orders: int
+
+
+def latest_issues(connection: ReadConnection, *, before: int | None, most: int) -> Sequence[Listed]:
+    """The newest first, only those before this one. Nothing is summed: a list is looked at often."""
     earlier = true() if before is None else issues.c.operation_id < before
-    return _read(connection, earlier, most=most)
+    count = select(func.count()).where(orders.c.issue == issues.c.operation_id).scalar_subquery()
+    statement = select(issues.c.operation_id, issues.c.day, issues.c.key, count).where(earlier)
+    rows = connection.rows(statement.order_by(issues.c.operation_id.desc()).limit(most))
+    return [Listed(*row) for row in rows]
 
 
 def read_issue(connection: ReadConnection, operation_id: int) -> Ordered:
     """Raises NotFound."""
-    found = _read(connection, issues.c.operation_id == operation_id, most=1)
-    if not found:
+    here = issues.c.operation_id == operation_id
+    rows = connection.rows(select(issues.c.day, issues.c.key).where(here))
+    if not rows:
         raise NotFound("issue", operation_id)
-    return found[0]
+    [(day, key)] = rows
+    return Ordered(operation_id, day, key, read_sheet(connection, operation_id))
 
 
 def count_waiting(connection: ReadConnection) -> int:
@@ -51,9 +66,3 @@ def count_waiting(connection: ReadConnection) -> int:
     alive = (operations.c.id == orders.c.operation_id) & (operations.c.status != OperationStatus.CANCELLED)
     statement = select(func.count()).select_from(orders.join(operations, alive)).where(orders.c.issue.is_(None))
     return int(connection.execute(statement).scalar_one())
-
-
-def _read(connection: ReadConnection, condition: object, *, most: int) -> Sequence[Ordered]:
-    statement = select(issues.c.operation_id, issues.c.day, issues.c.key).where(condition)  # type: ignore[arg-type]
-    rows = connection.rows(statement.order_by(issues.c.operation_id.desc()).limit(most))
-    return [Ordered(id, day, key, read_sheet(connection, id)) for id, day, key in rows]
