@@ -6,14 +6,18 @@ from collections.abc import Callable
 from bench import (
     attack,
     batch,
+    celery,
     coffee,
     hanging,
     history,
+    importing,
     mealbox,
     orders,
     outbox,
     patient,
     placing,
+    poll,
+    rate,
     restart,
     slack_directory,
     staffing,
@@ -34,7 +38,11 @@ BENCHES: dict[str, Callable[[], None]] = {
     "staffing": staffing.main,
     "placing": placing.main,
     "batch": batch.main,
+    "poll": poll.main,
+    "celery": celery.main,
+    "importing": importing.main,
     "slack_directory": slack_directory.main,
+    "rate": rate.main,
 }
 
 

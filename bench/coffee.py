@@ -1,8 +1,10 @@
 """A coffee bar without brewing time: orders a second, and how soon a customer has what was finished.
 
 200 customers wait on one request each, 10 baristas start and finish at once. orderup, durable on SQLite, beside a plain
-FastAPI program that keeps all in memory (contenders/plain_coffee.py), and beside what the web server allows at most
-(contenders/bare_coffee.py). Rounds are interleaved.
+FastAPI program that keeps all in memory (contenders/plain_coffee.py), beside itself without a disk, and beside what the
+web server allows at most, in memory (contenders/bare_coffee.py) and with every step on disk
+(contenders/durable_floor_coffee.py). Rounds are interleaved. Processor: of the server's process, all its threads
+together.
 """
 
 import argparse
@@ -26,14 +28,18 @@ from bench.orders import sqlite_file
 CUSTOMERS, BARISTAS, WARM_UP = 200, 10, 1_000
 START_SECONDS = 30.0
 OURS, RIVAL = "orderup, durable on SQLite", "plain FastAPI, in memory"
-CEILING = "uvicorn alone, bare ASGI"
+DISKLESS = "orderup, SQLite in memory"
+CEILING, DURABLE = "uvicorn alone, bare ASGI", "the same, each step on disk"
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Orders a second; from asking to finish to the customer's 200, in milliseconds."""
+    """Orders a second; processor of the server for one, in microseconds; from asking to finish to the customer's 200,
+    in milliseconds."""
 
     orders_per_second: float
+    processor_us: float
     ready_p50_ms: float
     ready_p99_ms: float
 
@@ -72,47 +78,66 @@ def running(command: Sequence[str], ports: Sequence[int], **environment: str) ->
 
 @contextmanager
 def orderup_bar(front: int, back: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    with sqlite_file() as where:
-        command = [str(Path(sys.executable).with_name("orderup")), "serve", "coffee", "--grace", "0"]
-        command += ["--front-port", str(front), "--back-port", str(back)]
-        # one address stands for all customers here
-        told = {"CLIENT_OPEN_ORDERS": "1000000", "CLIENT_ORDERS_A_MINUTE": "1000000", **environment}
-        with running(command, (front, back), DATABASE_URL=where, LOG_LEVEL="warning", **told) as process:
-            yield process
+    command = [str(Path(sys.executable).with_name("orderup")), "serve", "coffee", "--grace", "0"]
+    command += ["--front-port", str(front), "--back-port", str(back)]
+    # one address stands for all customers here
+    told = {"CLIENT_OPEN_ORDERS": "1000000", "CLIENT_ORDERS_A_MINUTE": "1000000", "LOG_LEVEL": "warning"}
+    with (
+        sqlite_file() as where,
+        running(command, (front, back), **{"DATABASE_URL": where, **told, **environment}) as it,
+    ):
+        yield it
 
 
 @contextmanager
-def contender(name: str, front: int, back: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", f"bench.contenders.{name}", str(front), str(back)]
+def contender(name: str, front: int, back: int, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", f"bench.contenders.{name}", str(front), str(back), *more]
     with running(command, (front, back)) as process:
+        yield process
+
+
+@contextmanager
+def durable_bar(front: int, back: int) -> Iterator[subprocess.Popen[bytes]]:
+    with sqlite_file() as where, contender("durable_floor_coffee", front, back, where.partition("///")[2]) as process:
         yield process
 
 
 plain_bar = partial(contender, "plain_coffee")
 bare_bar = partial(contender, "bare_coffee")
-BARS: Mapping[str, Callable[[int, int], AbstractContextManager[object]]] = {
+BARS: Mapping[str, Callable[[int, int], AbstractContextManager[subprocess.Popen[bytes]]]] = {
     OURS: orderup_bar,
+    DISKLESS: partial(orderup_bar, DATABASE_URL="sqlite://"),
     RIVAL: plain_bar,
+    DURABLE: durable_bar,
     CEILING: bare_bar,
 }
 
 
-async def crowd_at(front: int, back: int, *, orders: int) -> Figures:
+def processor_seconds(pid: int) -> float:
+    """Used by this process until now, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+async def crowd_at(front: int, back: int, *, orders: int, pid: int) -> Figures:
     crowd = Crowd(front, back)
     await crowd.come(customers=CUSTOMERS, baristas=BARISTAS)
     await crowd.until_served(WARM_UP)
+    before = processor_seconds(pid)
     seconds = await crowd.until_served(orders)
+    processor = processor_seconds(pid) - before
     crowd.leave()
     if crowd.refused:
         raise RuntimeError(f"Not everybody was served: {sorted(set(crowd.refused))}")
     ready = sorted(crowd.ready_in)
-    return Figures(orders / seconds, 1e3 * statistics.median(ready), 1e3 * ready[int(0.99 * len(ready))])
+    p50, p99 = statistics.median(ready), ready[int(0.99 * len(ready))]
+    return Figures(orders / seconds, 1e6 * processor / orders, 1e3 * p50, 1e3 * p99)
 
 
 def measure(name: str, *, orders: int) -> Figures:
     front, back = free_port(), free_port()
-    with BARS[name](front, back):
-        return uvloop.run(crowd_at(front, back, orders=orders))
+    with BARS[name](front, back) as process:
+        return uvloop.run(crowd_at(front, back, orders=orders, pid=process.pid))
 
 
 def report(figures: dict[str, list[Figures]]) -> str:
@@ -120,16 +145,19 @@ def report(figures: dict[str, list[Figures]]) -> str:
     lines = [
         (
             f"| {CUSTOMERS} customers, {BARISTAS} baristas, no brewing time | orders/s (min, median, max) | × plain "
-            "| finish to 200, p50 ms | p99 ms |"
+            "| µs of processor an order | finish to 200, p50 ms | p99 ms |"
         ),
-        "| --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in figures.items():
         rates = sorted(each.orders_per_second for each in found)
         rate = f"{rates[0]:,.0f}, {medians[name]:,.0f}, {rates[-1]:,.0f}"
+        processor = statistics.median(each.processor_us for each in found)
         p50 = statistics.median(each.ready_p50_ms for each in found)
         p99 = statistics.median(each.ready_p99_ms for each in found)
-        lines.append(f"| {name} | {rate} | {medians[name] / medians[RIVAL]:.2f} | {p50:.1f} | {p99:.1f} |")
+        lines.append(
+            f"| {name} | {rate} | {medians[name] / medians[RIVAL]:.2f} | {processor:.0f} | {p50:.1f} | {p99:.1f} |"
+        )
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from orderup.db.migrate import migrate
 from tests.services import postgres
 
-pytest_plugins = ["pytester", "tests.services.plugin"]
+pytest_plugins = ["pytester", "tests.circumstances", "tests.services.plugin"]
 
 
 def pytest_configure() -> None:

@@ -18,7 +18,7 @@ import httpx2
 from orderup.environment import FOLDER, SUFFIX
 from orderup.settings import Settings, variable_of
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 
 ORDERUP = Path(sys.executable).with_name("orderup")
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,6 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-READY_WITHIN_SECONDS = 90
 
 
 class Program:
@@ -75,7 +74,7 @@ class Program:
     def kill(self) -> None:
         """Without warning, as the system's out-of-memory killer does."""
         self.send(signal.SIGKILL)
-        self.wait(seconds=10)
+        self.wait()
 
     def freeze(self) -> None:
         """It stands still, its connections stay open, until `thaw`."""
@@ -88,7 +87,7 @@ class Program:
         """Ask it to end, as an administrator does."""
         self.send(signal.SIGTERM)
 
-    def wait(self, *, seconds: float) -> int:
+    def wait(self, *, seconds: float = PATIENCE_SECONDS) -> int:
         """Its exit code, once it has ended."""
         assert self.process is not None
         try:
@@ -152,7 +151,7 @@ class ServerProcess(Program):
         try:
             # one client for every look: a new one reads all certificates first, 20 ms of work
             with httpx2.Client(timeout=5) as client:
-                wait_until(lambda: self._is_ready(client), seconds=READY_WITHIN_SECONDS, what=f"{self.name} is ready")
+                wait_until(lambda: self._is_ready(client), what=f"{self.name} is ready")
         except (TimeoutError, ChildProcessError) as error:
             error.add_note(self.last_lines())
             self.end()

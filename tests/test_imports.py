@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations": {"errors", "model", "settings"},
     "worker": {"errors", "model"},
     "sandbox": set(),
+    # Where Celery looks for its app, as a command of its own would be found.
+    "celery": {"cli"},
 }
 # Builds the parts and hands them to each other.
 KNOWS_EVERYTHING = "cli"

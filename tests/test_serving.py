@@ -7,16 +7,20 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import Program, ServerProcess, sqlite_url
 
 
 def test_a_server_of_the_tests_answers_on_both_ports_and_comes_back_on_the_same(tmp_path: Path) -> None:
     with ServerProcess("pizza", folder=tmp_path, database_url=sqlite_url(tmp_path)).start() as server:
-        before = [httpx2.get(f"{url}/readyz").status_code for url in (server.front, server.back)]
+        before = [
+            httpx2.get(f"{url}/readyz", timeout=PATIENCE_SECONDS).status_code for url in (server.front, server.back)
+        ]
         server.kill()
         server.restart()
-        after = [httpx2.get(f"{url}/readyz").status_code for url in (server.front, server.back)]
+        after = [
+            httpx2.get(f"{url}/readyz", timeout=PATIENCE_SECONDS).status_code for url in (server.front, server.back)
+        ]
     assert before == after == [200, 200]
     assert not server.runs
 
@@ -50,7 +54,7 @@ def test_a_program_ends_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
         assert run.stdout is not None
         pid = int(run.stdout.readline())
         run.send_signal(signal.SIGKILL)
-    wait_until(lambda: not is_alive(pid), seconds=10, what="the program is gone")
+    wait_until(lambda: not is_alive(pid), what="the program is gone")
 
 
 def is_alive(pid: int) -> bool:
@@ -62,6 +66,6 @@ def is_alive(pid: int) -> bool:
 def test_a_program_that_does_not_end_is_told_of_with_what_it_printed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('kneading', flush=True); input_ = __import__('signal').pause()"]
     with Program("mixer", command, log=tmp_path / "mixer.log").launch() as program:
-        wait_until(lambda: "kneading" in program.printed(), seconds=10, what="it has printed")
+        wait_until(lambda: "kneading" in program.printed(), what="it has printed")
         with pytest.raises(TimeoutError, match=r"mixer has not ended within 0\.1 s\nmixer printed last:\nkneading"):
             program.wait(seconds=0.1)

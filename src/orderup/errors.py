@@ -165,10 +165,11 @@ class UpstreamRefused(TaskFailed):
 
 class Resting(OrderupError):
     """A third party is not asked now: it is down, has asked for a rest, or as many are asking it as may. A handler lets
-    this through: its task waits for so many seconds, with the memo it has, and no attempt has failed."""
+    this through: its task waits for so many seconds, with the memo it has, and no attempt has failed; of a kind with an
+    allowance, its call was not made and does not count. `is_down`: nobody may ask it until then."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, *, is_down: bool = False) -> None:
+        self.seconds, self.is_down = seconds, is_down
         super().__init__(f"not asked for {seconds:.1f} s")
 
 

@@ -98,7 +98,7 @@ def _read_database(url: str) -> str:
     return url
 
 
-def _read_networks(value: object) -> object:
+def _read_list(value: object) -> object:
     """From `10.0.0.0/8, 192.168.1.7`, as it stands in the environment."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -127,6 +127,12 @@ def _check_repository(name: str) -> str:
     return name
 
 
+def _check_celery_prefix(name: str) -> str:
+    if not re.fullmatch(r"[\w-]{1,50}", name, re.ASCII):
+        raise ValueError("must be letters, digits, underscores and hyphens, at most 50")
+    return name
+
+
 def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -151,8 +157,10 @@ RedisUrl = Annotated[str, _read_url("redis", "rediss")]
 AmqpUrl = Annotated[str, _read_url("amqp", "amqps")]
 BrokerUrl = Annotated[str, _read_url("amqp", "amqps", "redis", "rediss")]
 Network = Annotated[str, AfterValidator(_check_network)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(_read_networks)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_read_list)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_read_list)]
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
+CeleryPrefix = Annotated[str, AfterValidator(_check_celery_prefix)]
 Zone = Annotated[str, AfterValidator(_check_zone)]
 MailDomain = Annotated[str, AfterValidator(_check_mail_domain)]
 Repository = Annotated[str, AfterValidator(_check_repository)]
@@ -188,6 +196,8 @@ class Settings(BaseModel):
     believed. Unset: nobody's are."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 1 << 20
     """Bytes that the body of a request may have; more is 413."""
+    import_megabytes: Annotated[int, Field(ge=1, le=10_000)] = 512
+    """Megabytes that a file of campaigns may have that is sent to be imported; more is 413."""
     max_header_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 64 << 10
     """Bytes that the head of a request, its first line and headers, may have; more is 431."""
 
@@ -283,6 +293,14 @@ class Settings(BaseModel):
     """1: a message that no queue takes is kept and sent again. 0: it is counted, warned of once, and done with."""
     celery_broker_url: BrokerUrl | None = None
     """The broker of `--executor celery`. Unset: RABBITMQ_URL, else Redis."""
+    celery_prefix: CeleryPrefix = "orderup"
+    """What the names of Celery's queues begin with: two installations on one broker need two."""
+    celery_shops: Names = ()
+    """The shops whose tasks Celery workers do, separated by commas. Unset: all that are installed."""
+    celery_slots: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Tasks that run at once in each process of a Celery worker."""
+    celery_grace_seconds: Annotated[float, Field(ge=0, le=3600)] = 10
+    """Seconds that running tasks get to finish when a process of a Celery worker ends."""
 
     # Third parties; the sandbox stands in for those without credentials
 
@@ -292,6 +310,18 @@ class Settings(BaseModel):
     """The service that knows products. Unset: the sandbox's."""
     dsp_url: HttpUrl | None = None
     """The advertising platform. Unset: the sandbox's."""
+    dsp_token: SecretStr | None = None
+    """Goes with DSP_URL, where the platform wants to know who asks."""
+    dsp_requests_a_minute: Annotated[int, Field(ge=4, le=1_000_000)] = 40
+    """Requests that the platform is sent in any minute, by all processes together."""
+    dsp_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 20
+    """Seconds that a call to the platform may take."""
+    dsp_search_seconds: Annotated[float, Field(ge=0, le=3600)] = 20
+    """Seconds until something that was just submitted can be found, so that nothing is submitted twice."""
+    dsp_status_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 5
+    """Seconds until the platform is asked how it stands with what was submitted; twice as long each time, up to 60."""
+    dsp_poll_seconds: Annotated[float, Field(ge=1, le=3600)] = 10
+    """Seconds between two looks at what the platform says about customers' tasks."""
 
     jira_base_url: HttpUrl | None = None
     """Jira's API: https://SITE.atlassian.net, or https://api.atlassian.com/ex/jira/CLOUD_ID for a scoped token."""
@@ -374,6 +404,10 @@ class Settings(BaseModel):
         return timedelta(seconds=self.heartbeat_seconds)
 
     @property
+    def dsp_deadline(self) -> timedelta:
+        return timedelta(seconds=self.dsp_deadline_seconds)
+
+    @property
     def retention(self) -> timedelta:
         return timedelta(days=self.retention_days)
 
@@ -391,6 +425,10 @@ class Settings(BaseModel):
         if self.redis_url or not self.redis_host:
             return self.redis_url
         return f"redis://{self.redis_host}:6379"
+
+    @property
+    def celery_grace(self) -> timedelta:
+        return timedelta(seconds=self.celery_grace_seconds)
 
     @property
     def celery_broker(self) -> str | None:

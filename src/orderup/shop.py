@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from orderup.errors import Misconfigured
 from orderup.model.delivery import FollowUp, Publication, Shape
 from orderup.model.event import EVENT_TYPES
-from orderup.model.kind import Kind, read_rate
+from orderup.model.kind import Allowance, Kind, read_rate
 from orderup.model.plan import Plan
 from orderup.model.retry import Retry
 from orderup.model.schedule import Schedule
@@ -61,6 +61,17 @@ class Context(TaskContext, Protocol):
 
     async def read(self, query: Callable[[Any], R]) -> R:
         """What a function `(connection) -> result` reads in the database, as it is now. Raises Unavailable."""
+        ...
+
+    async def write(self, change: Callable[[Any], R]) -> R:
+        """What a function `(connection) -> result` writes into the shop's tables, committed by itself: whatever becomes
+        of the task, it stays. It may run more than once, and touches nothing but the database. Raises Unavailable."""
+        ...
+
+    async def place(self, plan: Plan, *, key: str, also: Callable[[Any, int], None] | None = None) -> str:
+        """Place another order of the shop, once for each key, whichever of its handlers ask and how often: the id of
+        its operation. `also(connection, operation_id)` writes the shop's own rows in the same transaction; what it
+        raises comes out here, and nothing was placed. Raises KeyMisused if the key placed another plan, Unavailable."""
         ...
 
     async def cancel(self, operation_id: str, *, reason: str, check: Callable[[Any], None] | None = None) -> bool:
@@ -171,12 +182,17 @@ class Shop:
 
         return register
 
+    def allowance(self, name: str, rate: str) -> Allowance:
+        """What a third party lets us do, such as `"40/minute"`: kinds that are declared with `allowance=` share it."""
+        return Allowance(name, read_rate(rate))
+
     def remote(self, name: str, **options: Any) -> Kind:
         """Declare a kind of task that remote workers or people do."""
         return self._add(name, is_remote=True, **options)
 
     def schedule(self, name: str, **options: Any) -> Callable[[H], H]:
-        """Decorate a function `() -> Plan`, placed at each due time. Options: `every`, or `cron` and `zone`."""
+        """Decorate a function `() -> Plan`, placed at each due time. Options: `every`, or `cron` and `zone`;
+        `keeps_alive`."""
 
         def register(function: H) -> H:
             if (options.get("every") is None) == (options.get("cron") is None):

@@ -28,3 +28,18 @@ async def test_a_schedule_that_makes_no_sense_stops_the_start_with_its_name(
     with pytest.raises(Misconfigured, match=message):
         async with open_house(IN_MEMORY, [shop], back_url="http://localhost:8001"):
             pytest.fail("it started")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"database_url": "sqlite://", "redis_url": "redis://127.0.0.1:1"}, "in the memory of one process"),
+        ({"database_url": "sqlite:////nowhere/orderup.db"}, "Celery has no broker. Set CELERY_BROKER_URL"),
+    ],
+)
+async def test_celery_without_what_its_workers_need_stops_the_server_at_its_start(
+    values: dict[str, str], message: str
+) -> None:
+    with pytest.raises(Misconfigured, match=message):
+        async with open_house(Settings.model_validate(values), [], back_url="http://localhost", executor="celery"):
+            pytest.fail("it started")

@@ -80,14 +80,14 @@ def test_a_day_on_postgresql_ends_well_and_touches_no_other_database(tmp_path: P
 def long_demo(tmp_path: Path) -> Iterator[Program]:
     """One that would go on for minutes, in the middle of it."""
     with demo(tmp_path, orders=500, speed=10) as program:
-        wait_until(lambda: "making_dough" in program.printed(), seconds=60, what="it is under way")
+        wait_until(lambda: "making_dough" in program.printed(), what="it is under way")
         yield program
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(long_demo: Program, tmp_path: Path, name: signal.Signals) -> None:
     long_demo.send(name)
-    assert long_demo.wait(seconds=30) == 130
+    assert long_demo.wait() == 130
     assert long_demo.printed().endswith("Stopped; what it had stored is gone.\n"), long_demo.last_lines()
     assert "Traceback" not in long_demo.printed()
     assert list((tmp_path / "temporary").iterdir()) == []
@@ -102,7 +102,7 @@ def test_a_signal_ends_it_cleanly(long_demo: Program, tmp_path: Path, name: sign
 )
 def test_a_database_that_it_cannot_make_is_told_in_a_sentence(tmp_path: Path, database: str, message: str) -> None:
     with demo(tmp_path, "--database", database) as program:
-        assert program.wait(seconds=60) == 2
+        assert program.wait() == 2
         assert program.printed().startswith(f"orderup: {message}")
 
 

@@ -17,7 +17,7 @@ from orderup.errors import Misconfigured
 from orderup.settings import LogLevel, Settings
 from orderup.shops.coffee import shop
 from tests.cli.running import assert_refused, run
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ORDERUP, Program, sqlite_url
 
 CUSTOMERS, BARISTAS = 30, 5
@@ -46,9 +46,9 @@ def test_everybody_is_served_once_whatever_is_set_for_another_server(tmp_path: P
 
 def test_a_signal_ends_it_cleanly(tmp_path: Path) -> None:
     with demo(tmp_path, speed=1) as program:
-        wait_until(lambda: "30 waiting" in program.printed(), seconds=60, what="all of them wait")
+        wait_until(lambda: "30 waiting" in program.printed(), what="all of them wait")
         program.send(signal.SIGINT)
-        assert program.wait(seconds=30) == 130, program.last_lines()
+        assert program.wait() == 130, program.last_lines()
     assert program.printed().endswith("Stopped; what it had stored is gone.\n"), program.last_lines()
     assert "Traceback" not in program.printed()
 
@@ -68,7 +68,7 @@ def test_a_crowd_that_no_process_can_hold_is_refused() -> None:
 async def test_a_barista_who_is_sent_home_hands_over_the_coffee_at_hand(tmp_path: Path) -> None:
     bar = CoffeeBar(shop, Day(count=1, baristas=1, brew=Span(3_600, 3_600)), random=Random(1))
     settings = Settings(database_url=sqlite_url(tmp_path), log_level=LogLevel.ERROR)
-    async with own_stage(bar, settings, speed=1, seed=1) as stage, asyncio.timeout(30):
+    async with own_stage(bar, settings, speed=1, seed=1) as stage, asyncio.timeout(PATIENCE_SECONDS):
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(bar.be_customers(stage, lambda: None))
             async with bar.at_work(stage, bar.roles, name="barista"):

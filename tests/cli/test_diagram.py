@@ -5,6 +5,7 @@ from xml.etree import ElementTree as ET
 
 import httpx2
 
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ORDERUP, ServerProcess, plain_environment, sqlite_url
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def diagram(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [str(ORDERUP), "diagram", *map(str, arguments)]
     given = {**plain_environment(), **environment}
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def test_a_shops_diagram_is_the_one_in_its_docs(tmp_path: Path) -> None:
@@ -33,8 +34,8 @@ def test_a_stored_order_is_drawn_as_it_stands(tmp_path: Path) -> None:
     database_url = sqlite_url(tmp_path)
     body = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
     with ServerProcess("pizza", folder=tmp_path, database_url=database_url).start() as server:
-        id = httpx2.post(f"{server.front}/pizzas", json=body).json()["id"]
-        httpx2.post(f"{server.back}/api/rfas/{id}/approve", json={})
+        id = httpx2.post(f"{server.front}/pizzas", json=body, timeout=PATIENCE_SECONDS).json()["id"]
+        httpx2.post(f"{server.back}/api/rfas/{id}/approve", json={}, timeout=PATIENCE_SECONDS)
         drawn = diagram("pizza", id, "--svg", tmp_path / "order.svg", DATABASE_URL=database_url)
     assert drawn.returncode == 0, drawn.stderr
     assert "RFA: approved" in drawn.stdout
@@ -63,5 +64,7 @@ def test_what_cannot_be_drawn_is_told_in_a_sentence(tmp_path: Path) -> None:
 def test_help_is_quick_to_import() -> None:
     """The parts of a server are imported by the commands that need them."""
     code = "import sys, orderup; print([name for name in ('fastapi', 'sqlalchemy', 'httpx2') if name in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     assert told.stdout == "[]\n"

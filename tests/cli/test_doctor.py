@@ -284,6 +284,7 @@ def credentials(sandbox: Sandbox) -> dict[str, str]:
         "GITHUB_BASE_URL": f"{url}/github",
         "GITHUB_TOKEN": "a-token",
         "GITHUB_REPOSITORY": "ann/cakes",
+        "DSP_URL": f"{url}/dsp",
     }
 
 
@@ -297,7 +298,8 @@ async def test_third_parties_whose_credentials_are_set_are_asked_who_we_are_ther
     assert only(findings, "Slack: ")[0] == "ok"
     assert only(findings, "Mail: ")[0] == "ok"
     assert only(findings, "Google Drive: ")[0] == "ok"
-    for party in (sandbox.jira, sandbox.slack, sandbox.github):
+    assert ("ok", "Advertising platform: it answers") in findings
+    for party in (sandbox.jira, sandbox.slack, sandbox.github, sandbox.dsp):
         assert party.asked.total() == 1
     assert not [text for _, text in findings if re.search("(TOKEN|HOST|FILE) is not set", text)]
 
@@ -306,10 +308,12 @@ async def test_what_each_third_party_says_is_wrong_is_told(tmp_path: Path, sandb
     sandbox.jira.switch(status=401)
     sandbox.slack.switch(status=503)
     sandbox.github.is_admin = False
+    sandbox.dsp.switch(status=500)
     code, findings = await asyncio.to_thread(examine, tmp_path, **credentials(sandbox))
     assert code == 1
     assert ("wrong", "Jira: it does not take these credentials: renew them") in findings
     assert only(findings, "Slack: ") == ("wrong", "Slack: Slack answered 503")
+    assert only(findings, "Advertising platform: ")[0] == "wrong"
     mark, words = only(findings, "GitHub: ")
     assert (mark, "Administration, write" in words) == ("wrong", True)
     assert only(findings, "Mail: ")[0] == "ok"

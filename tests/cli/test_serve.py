@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
-import pty
 import re
-import select
 import shlex
 import signal
 import socket
@@ -20,73 +17,19 @@ import httpx2
 import pytest
 
 from orderup.engine.place import place_order
-from tests.cli.running import SECRET_KEY, opened
+from tests.cli.running import SECRET_KEY, opened, run
 from tests.cli.slow_shop import PLAN, shop as slow_shop
+from tests.cli.terminal import Terminal, at_terminal
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ORDERUP, ROOT, ServerProcess, plain_environment, sqlite_url
-
-DEADLINE = 20.0
-
-
-class Terminal:
-    """A command at a terminal of its own, and what it has shown so far."""
-
-    def __init__(self, pid: int, master: int) -> None:
-        self.pid, self.master, self.shown = pid, master, ""
-
-    def until(self, words: str) -> str:
-        """Everything shown, once it holds these words."""
-
-        def has_shown() -> bool:
-            self._read()
-            return words in self.shown
-
-        wait_until(has_shown, seconds=DEADLINE, what=f"it shows {words!r}")
-        return self.shown
-
-    def _read(self) -> None:
-        while select.select([self.master], [], [], 0)[0]:
-            try:
-                self.shown += os.read(self.master, 65_536).decode(errors="replace").replace("\r\n", "\n")
-            except OSError:  # it has ended
-                return
-
-    def press_ctrl_c(self) -> None:
-        os.write(self.master, b"\x03")
-
-    def exit_code(self) -> int:
-        """Of its end, which it must come to by itself."""
-        ended: list[int] = []
-
-        def has_ended() -> bool:
-            self._read()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                ended.append(os.waitstatus_to_exitcode(status))
-            return bool(pid)
-
-        wait_until(has_ended, seconds=DEADLINE, what="it ends")
-        self.pid = 0
-        return ended[0]
 
 
 @contextmanager
-def at_terminal(folder: Path, *arguments: object, **settings: str) -> Iterator[Terminal]:
-    environment = {**plain_environment(), "TERM": "dumb", "DATABASE_URL": sqlite_url(folder), **settings}
-    ports = ["--front-port", str(free_port()), "--back-port", str(free_port())]
-    command = [str(ORDERUP), "serve", *map(str, arguments), *ports]
-    pid, master = pty.fork()
-    if pid == 0:  # pragma: no cover  the other process
-        os.execve(ORDERUP, command, environment)  # noqa: S606  our own command
-    terminal = Terminal(pid, master)
-    try:
+def serving_at_terminal(folder: Path, *arguments: object, **settings: str) -> Iterator[Terminal]:
+    ports = ("--front-port", free_port(), "--back-port", free_port())
+    with at_terminal(folder, "serve", *arguments, *ports, **settings) as terminal:
         yield terminal
-    finally:
-        if terminal.pid:
-            os.kill(terminal.pid, signal.SIGKILL)
-            os.waitpid(terminal.pid, 0)
-        os.close(master)
 
 
 def request_of(command: str) -> dict[str, Any]:
@@ -107,21 +50,21 @@ def request_of(command: str) -> dict[str, Any]:
 
 
 def test_it_says_how_to_place_a_first_order_and_that_works(tmp_path: Path) -> None:
-    with at_terminal(tmp_path, MEALBOX_WAIT_SECONDS="20") as terminal:
+    with serving_at_terminal(tmp_path, MEALBOX_WAIT_SECONDS="60") as terminal:
         shown = terminal.until("Ctrl-C stops it")
         *orders, approve = re.findall(r"^ +(curl .+)$", shown, re.MULTILINE)
-        box, pizza = [
-            httpx2.request(**request_of(order), timeout=DEADLINE).raise_for_status().json() for order in orders
+        campaign, box, pizza = [
+            httpx2.request(**request_of(order), timeout=PATIENCE_SECONDS).raise_for_status().json() for order in orders
         ]
-        assert (box["status"], pizza["status"]) == ("completed", "waiting_for_approval")
-        approved = httpx2.request(**request_of(approve.replace("/ID/", f"/{pizza['id']}/")))
+        assert [each["status"] for each in (campaign, box, pizza)] == ["running", "completed", "waiting_for_approval"]
+        approved = httpx2.request(**request_of(approve.replace("/ID/", f"/{pizza['id']}/")), timeout=PATIENCE_SECONDS)
         assert (approved.status_code, approved.json()["status"]) == (200, "approved")
         docs = re.findall(r"http://\S+/docs/", shown)
-        assert [httpx2.get(url).status_code for url in docs] == [200, 200]
+        assert [httpx2.get(url, timeout=PATIENCE_SECONDS).status_code for url in docs] == [200, 200]
 
 
 def test_with_tokens_it_says_where_the_token_comes_from(tmp_path: Path) -> None:
-    with at_terminal(tmp_path, "pizza", SECRET_KEY=SECRET_KEY) as terminal:
+    with serving_at_terminal(tmp_path, "pizza", SECRET_KEY=SECRET_KEY) as terminal:
         shown = terminal.until("Ctrl-C stops it")
     assert '-H "Authorization: Bearer $(orderup token staff me)"' in shown
     assert "/pizzas -H" in shown
@@ -130,7 +73,7 @@ def test_with_tokens_it_says_where_the_token_comes_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("press", [1, 2])
 def test_ctrl_c_ends_it_in_good_order(tmp_path: Path, press: int) -> None:
-    with at_terminal(tmp_path) as terminal:
+    with serving_at_terminal(tmp_path) as terminal:
         terminal.until("Ctrl-C stops it")
         for _ in range(press):
             terminal.press_ctrl_c()
@@ -143,7 +86,7 @@ def test_to_a_log_it_says_nothing_that_is_no_line_of_it(tmp_path: Path) -> None:
     with ServerProcess("pizza", folder=tmp_path, database_url=sqlite_url(tmp_path)) as server:
         server.start()
         server.terminate()
-        assert server.wait(seconds=DEADLINE) == 0
+        assert server.wait() == 0
         lines = [json.loads(line) for line in server.printed().splitlines()]
     serving = next(line for line in lines if line["event"] == "serving")
     assert serving["customers"] == server.front.replace("127.0.0.1", "localhost")
@@ -155,6 +98,33 @@ def test_to_a_log_it_says_nothing_that_is_no_line_of_it(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("key", "level"), [("", "info"), (SECRET_KEY, "warning")])
+def test_staff_are_told_that_the_sandbox_stands_in(tmp_path: Path, key: str, level: str) -> None:
+    token = run("token", "staff", "ann", SECRET_KEY=SECRET_KEY).stdout.strip() if key else ""
+    environment = {"USER_SERVICE_URL": "http://127.0.0.1:9/", **({"SECRET_KEY": key} if key else {})}
+    options = ["--sandbox-port", str(free_port())]
+    url = sqlite_url(tmp_path)
+    with ServerProcess(
+        "mealbox", folder=tmp_path, database_url=url, options=options, environment=environment
+    ) as server:
+        server.start()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        page = httpx2.get(f"{server.back}/", headers=headers, timeout=PATIENCE_SECONDS).raise_for_status().text
+        lines = [json.loads(line) for line in server.printed().splitlines()]
+    [told] = [line for line in lines if line["event"] == "the sandbox stands in for third parties"]
+    assert (told["level"], told["instead_of"]) == (level, "PRODUCT_SERVICE_URL")
+    assert f'<a href="{told["url"]}/">sandbox</a>' in page
+    assert "Not set: <code>PRODUCT_SERVICE_URL</code>." in page
+
+
+def test_staff_are_told_of_no_sandbox_where_none_stands_in(tmp_path: Path) -> None:
+    with ServerProcess("pizza", folder=tmp_path, database_url=sqlite_url(tmp_path)) as server:
+        server.start()
+        page = httpx2.get(f"{server.back}/", timeout=PATIENCE_SECONDS).raise_for_status().text
+    assert "<h1>Today</h1>" in page
+    assert "sandbox" not in page
+
+
 @contextmanager
 def thinking_for(grace: float, folder: Path) -> Iterator[ServerProcess]:
     """A server whose executor is in the middle of a task that does not end."""
@@ -163,7 +133,7 @@ def thinking_for(grace: float, folder: Path) -> Iterator[ServerProcess]:
     with ServerProcess(name, folder=folder, database_url=url, options=options, environment=environment) as server:
         server.start()
         asyncio.run(_place(url))
-        wait_until(lambda: '"thinking"' in server.printed(), seconds=DEADLINE, what="the task runs")
+        wait_until(lambda: '"thinking"' in server.printed(), what="the task runs")
         yield server
 
 
@@ -182,28 +152,28 @@ async def _place(url: str) -> None:
 @pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_stops_it_at_once(thinking: ServerProcess, name: signal.Signals, code: int) -> None:
     thinking.send(name)
-    wait_until(lambda: "stopping" in thinking.printed(), seconds=DEADLINE, what="it begins to stop")
+    wait_until(lambda: "stopping" in thinking.printed(), what="it begins to stop")
     with pytest.raises(TimeoutError):
         thinking.wait(seconds=0.5)
     thinking.send(name)
-    assert thinking.wait(seconds=5) == code
+    assert thinking.wait() == code
     assert "stopped at once" in thinking.printed()
 
 
 def test_what_a_second_signal_broke_off_is_taken_up_again(thinking: ServerProcess) -> None:
     thinking.send(signal.SIGINT)
-    wait_until(lambda: "stopping" in thinking.printed(), seconds=DEADLINE, what="it begins to stop")
+    wait_until(lambda: "stopping" in thinking.printed(), what="it begins to stop")
     thinking.send(signal.SIGINT)
-    thinking.wait(seconds=5)
+    thinking.wait()
     thinking.restart()
-    wait_until(lambda: thinking.printed().count('"thinking"') == 2, seconds=DEADLINE, what="the task runs again")
+    wait_until(lambda: thinking.printed().count('"thinking"') == 2, what="the task runs again")
 
 
 def test_the_grace_is_kept(tmp_path: Path) -> None:
     with thinking_for(0.2, tmp_path) as server:
         began = time.monotonic()
         server.terminate()
-        assert server.wait(seconds=DEADLINE) == 0
+        assert server.wait() == 0
         assert time.monotonic() - began >= 0.2
 
 
@@ -211,7 +181,9 @@ def refusal_of(*arguments: object, **settings: str) -> str:
     """What it says when it does not start."""
     command = [str(ORDERUP), "serve", *map(str, arguments)]
     environment = {**plain_environment(), **settings}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    run = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert (run.returncode, run.stdout) == (2, ""), run.stderr
     return run.stderr
 

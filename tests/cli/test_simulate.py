@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from orderup.cli.simulation.follow import Following
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ORDERUP, Program, ServerProcess, sqlite_url
 
 SECRET_KEY = "a-key-of-thirty-two-characters-or-more"
@@ -28,7 +28,8 @@ def simulate(folder: Path, *arguments: str, name: str = "simulation", **environm
 
 
 def statuses(server: ServerProcess) -> list[str]:
-    operations = httpx2.get(f"{server.back}/api/operations?limit=500").json()["operations"]
+    listed = httpx2.get(f"{server.back}/api/operations?shop=pizza&limit=500", timeout=PATIENCE_SECONDS)
+    operations = listed.json()["operations"]
     return [operation["status"] for operation in operations]
 
 
@@ -36,7 +37,7 @@ def statuses(server: ServerProcess) -> list[str]:
 def test_everybody_together_sees_every_order_to_its_end(server: ServerProcess, tmp_path: Path, app: str) -> None:
     address = {"front": server.front, "back": server.back}[app]
     with simulate(tmp_path, "--count", "6", "--speed", "60", SERVER_URL=address) as everybody:
-        assert everybody.wait(seconds=60) == 0, everybody.last_lines()
+        assert everybody.wait() == 0, everybody.last_lines()
     assert len(statuses(server)) == 6
     assert set(statuses(server)) <= {"completed", "cancelled"}
 
@@ -48,21 +49,20 @@ def test_each_role_plays_alone_and_ends_at_a_signal(server: ServerProcess, tmp_p
         simulate(tmp_path, "staff", "--speed", "60", name="staff", **given) as staff,
         simulate(tmp_path, "customers", "--count", "3", "--speed", "60", name="customers", **given) as customers,
     ):
-        assert customers.wait(seconds=60) == 0, customers.last_lines()
+        assert customers.wait() == 0, customers.last_lines()
         assert len(statuses(server)) == 3
         staff.send(signal.SIGINT)
         workers.send(signal.SIGTERM)
-        assert (staff.wait(seconds=20), workers.wait(seconds=20)) == (0, 0)
+        assert (staff.wait(), workers.wait()) == (0, 0)
     assert "Traceback" not in staff.printed() + workers.printed()
 
 
 def test_workers_do_what_a_customer_of_flesh_and_blood_orders(server: ServerProcess, tmp_path: Path) -> None:
     with simulate(tmp_path, "workers", "--speed", "100", SERVER_URL=server.front):
-        placed = httpx2.post(f"{server.front}/pizza/pizzas", json=BODY).json()
-        httpx2.post(f"{server.back}/api/rfas/{placed['id']}/approve", json={})
+        placed = httpx2.post(f"{server.front}/pizza/pizzas", json=BODY, timeout=PATIENCE_SECONDS).json()
+        httpx2.post(f"{server.back}/api/rfas/{placed['id']}/approve", json={}, timeout=PATIENCE_SECONDS)
         wait_until(
-            lambda: httpx2.get(placed["links"]["self"]).json()["status"] == "completed",
-            seconds=30,
+            lambda: httpx2.get(placed["links"]["self"], timeout=PATIENCE_SECONDS).json()["status"] == "completed",
             what="the pizza is delivered",
         )
 
@@ -71,22 +71,25 @@ def test_staff_declines_what_is_too_far_and_the_customer_reads_why(server: Serve
     with simulate(tmp_path, "staff", "--speed", "100", SERVER_URL=server.back):
         there = {**BODY, "delivery_address": "1 Sea of Tranquility"}
         links = [
-            httpx2.post(f"{server.front}/pizza/pizzas", json=body).json()["links"]["self"] for body in (BODY, there)
+            httpx2.post(f"{server.front}/pizza/pizzas", json=body, timeout=PATIENCE_SECONDS).json()["links"]["self"]
+            for body in (BODY, there)
         ]
         wait_until(
-            lambda: [httpx2.get(link).json()["status"] for link in links] == ["approved", "declined"],
-            seconds=30,
+            lambda: (
+                [httpx2.get(link, timeout=PATIENCE_SECONDS).json()["status"] for link in links]
+                == ["approved", "declined"]
+            ),
             what="both are decided",
         )
-    assert httpx2.get(links[1]).json()["note"] == "We do not deliver to the Moon yet."
+    assert httpx2.get(links[1], timeout=PATIENCE_SECONDS).json()["note"] == "We do not deliver to the Moon yet."
 
 
 def test_customers_go_on_where_they_were_when_the_server_comes_back(server: ServerProcess, tmp_path: Path) -> None:
     with simulate(tmp_path, "--count", "5", "--speed", "20", SERVER_URL=server.back) as everybody:
-        wait_until(lambda: "Baking pizza" in everybody.printed(), seconds=60, what="a pizza is in the oven")
+        wait_until(lambda: "Baking pizza" in everybody.printed(), what="a pizza is in the oven")
         server.kill()
         server.restart()
-        assert everybody.wait(seconds=90) == 0, everybody.last_lines()
+        assert everybody.wait() == 0, everybody.last_lines()
     assert "Traceback" not in everybody.printed()
     assert set(statuses(server)) <= {"completed", "cancelled"}
     assert len(statuses(server)) == 5
@@ -98,9 +101,9 @@ def test_with_a_secret_key_tokens_are_made_from_it(tmp_path: Path) -> None:
     with closed.start():
         options = ["--count", "3", "--speed", "60", "--server", closed.back]
         with simulate(tmp_path, *options, **environment) as everybody:
-            assert everybody.wait(seconds=60) == 0, everybody.last_lines()
+            assert everybody.wait() == 0, everybody.last_lines()
         with simulate(tmp_path, "staff", "--server", closed.back, name="strangers") as strangers:
-            assert strangers.wait(seconds=60) == 2
+            assert strangers.wait() == 2
         assert "401" in strangers.printed()
         assert "Traceback" not in strangers.printed()
 
@@ -114,7 +117,7 @@ def test_with_a_secret_key_tokens_are_made_from_it(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_simulated_is_told_in_a_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     with simulate(tmp_path, *arguments) as program:
-        assert program.wait(seconds=60) == 2
+        assert program.wait() == 2
         assert message in program.printed()
 
 

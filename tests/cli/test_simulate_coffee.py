@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.running import assert_refused, run
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ORDERUP, Program, ServerProcess, sqlite_url
 
 CUSTOMERS = 12
@@ -55,7 +55,7 @@ def test_customers_and_baristas_find_the_bar_where_it_is_one_of_many(
     among_others: ServerProcess, tmp_path: Path
 ) -> None:
     with simulate(tmp_path, "--count", CUSTOMERS, "--baristas", 3, SERVER_URL=among_others.front) as everybody:
-        assert everybody.wait(seconds=60) == 0, everybody.last_lines()
+        assert everybody.wait() == 0, everybody.last_lines()
     assert coffees(everybody) == CUSTOMERS
 
 
@@ -64,11 +64,11 @@ def test_each_role_plays_alone_and_baristas_end_at_a_signal(alone: ServerProcess
         simulate(tmp_path, "baristas", "--baristas", 2, "--server", alone.back, name="baristas") as baristas,
         simulate(tmp_path, "customers", "--count", 6, "--rate", 1, "--server", alone.front) as customers,
     ):
-        assert customers.wait(seconds=60) == 0, customers.last_lines()
-        answer = httpx2.post(f"{alone.front}/order/", timeout=30)  # one of flesh and blood
+        assert customers.wait() == 0, customers.last_lines()
+        answer = httpx2.post(f"{alone.front}/order/", timeout=PATIENCE_SECONDS)  # one of flesh and blood
         assert (answer.status_code, answer.json()["status"]) == (200, "ready")
         baristas.send(signal.SIGINT)
-        assert baristas.wait(seconds=20) == 0, baristas.last_lines()
+        assert baristas.wait() == 0, baristas.last_lines()
     assert coffees(customers) == 6
     assert "Traceback" not in customers.printed() + baristas.printed()
 
@@ -78,10 +78,10 @@ def test_everybody_is_served_though_the_server_is_killed_in_between(tmp_path: Pa
         serve(tmp_path, "coffee", COFFEE_LEASE_SECONDS="2").start() as server,
         simulate(tmp_path, "--count", 8, "--baristas", 2, "--server", server.back, speed=60) as everybody,
     ):
-        wait_until(lambda: coffees(everybody) > 1, seconds=60, what="somebody has his coffee")
+        wait_until(lambda: coffees(everybody) > 1, what="somebody has his coffee")
         server.kill()
         server.restart()
-        assert everybody.wait(seconds=90) == 0, everybody.last_lines()
+        assert everybody.wait() == 0, everybody.last_lines()
     assert coffees(everybody) == 8
     assert "gives up" not in everybody.printed()
 
@@ -108,7 +108,9 @@ class Proxy(BaseHTTPRequestHandler):
             return
         kept = {name: self.headers[name] for name in ("Authorization", "Idempotency-Key") if name in self.headers}
         try:
-            answer = httpx2.request(method, f"{app}{self.path}", headers={**kept, **self.forwarded}, timeout=60)
+            answer = httpx2.request(
+                method, f"{app}{self.path}", headers={**kept, **self.forwarded}, timeout=PATIENCE_SECONDS
+            )
         except httpx2.TransportError:
             self.close_connection = True
             return
@@ -155,7 +157,7 @@ def test_one_address_is_enough_behind_a_proxy(name: str, request: pytest.Fixture
             tmp_path, "--count", CUSTOMERS, "--baristas", 3, BASE_SERVER_URL=address, SERVER_URL="http://127.0.0.1:1"
         ) as everybody,
     ):
-        assert everybody.wait(seconds=60) == 0, everybody.last_lines()
+        assert everybody.wait() == 0, everybody.last_lines()
         assert coffees(everybody) == CUSTOMERS
         assert f"front={address}" in everybody.printed()
 
@@ -171,9 +173,9 @@ def test_behind_a_proxy_baristas_show_their_token_and_strangers_may_not_brew(tmp
             ),
             simulate(tmp_path, "customers", "--count", 5, BASE_SERVER_URL=address) as customers,
         ):
-            assert customers.wait(seconds=60) == 0, customers.last_lines()
+            assert customers.wait() == 0, customers.last_lines()
         with simulate(tmp_path, "baristas", name="strangers", BASE_SERVER_URL=address) as strangers:
-            assert strangers.wait(seconds=60) == 2
+            assert strangers.wait() == 2
     assert coffees(customers) == 5
     assert "401" in strangers.printed()
     assert "Traceback" not in strangers.printed()

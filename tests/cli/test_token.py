@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from orderup.web.tokens import Role, mint_token, read_token
 from tests.cli.running import SECRET_KEY, assert_refused, run
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 
 SECRET = SecretStr(SECRET_KEY)
@@ -27,7 +28,9 @@ def database_of(server: ServerProcess) -> dict[str, str]:
 
 
 def status(server: ServerProcess, token: str) -> int:
-    return httpx2.get(f"{server.back}/api/operations", headers={"Authorization": f"Bearer {token}"}).status_code
+    return httpx2.get(
+        f"{server.back}/api/operations", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS
+    ).status_code
 
 
 def mint(*arguments: object) -> str:

@@ -11,6 +11,7 @@ from orderup.db.database import WriteConnection
 from orderup.db.deliveries import Outcome, list_deliveries, read_due, register_target, settle, target_states
 from orderup.db.tables import metadata
 from orderup.model.delivery import DeliveryState
+from orderup.model.event import Audience, Event
 
 SHELF = "shelf"
 PENDING, DELIVERED, FAILED = DeliveryState
@@ -71,14 +72,24 @@ def test_lists_are_read_from_their_end_and_never_sorted(connection: Connection, 
     assert not any("TEMP B-TREE" in line for line in plans_of(connection, work))
 
 
-BACKLOG = 20_000
-EVENTS = f"""
+BACKLOG, SOME = 20_000, 500
+INSERT = """
 insert into events (operation_id, n, at, shop, type, status, message, audience)
-select number, 1, 1, 'shop', 'operation.placed', 'running', '', 1 from generate_series(1, {BACKLOG}) number
+select number, {n}, 1, 'shop', 'operation.placed', 'running', '', 1 from generate_series({first}, {last}) number
 returning seq, operation_id"""
+EVENTS = INSERT.format(n=1, first=1, last=BACKLOG)
 DUE = f"""
 with told as ({EVENTS}) insert into deliveries (seq, target, operation_id, state, tries, next_try_at, at)
 select seq, '{SHELF}', operation_id, 'pending', 0, 1 + seq % 7, 1 from told"""
+
+
+ARRIVED = f"""
+with told as ({EVENTS}) insert into deliveries (seq, target, operation_id, state, tries, ended_at, at)
+select seq, '{SHELF}', operation_id, 'delivered', 1, 1, 1 from told"""
+# Rows of deliveries that this transaction has looked at, by index or one after the other.
+LOOKED_AT = """
+select coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables where relname = 'deliveries'
+"""
 
 
 @pytest.fixture
@@ -118,3 +129,21 @@ def test_a_backlog_of_which_postgresql_has_no_statistics_is_read_in_order_and_no
     assert any("deliveries_due" in line for line in plan)
     assert not any("Sort" in line or "Seq Scan" in line for line in plan), plan
     assert postgres.execute(text("show enable_sort")).scalar() == "on"
+
+
+def test_what_came_of_tries_is_written_down_without_a_look_at_what_arrived_before(postgres: Connection) -> None:
+    postgres.execute(text(ARRIVED))
+    write = WriteConnection(postgres)
+    # two events each: the second one waits for the first
+    told = [
+        Event(operation_id, n, 1, "operation.placed", "shop", None, None, "running", "", Audience.STAFF, seq=seq)
+        for n in (1, 2)
+        for seq, operation_id in postgres.execute(text(INSERT.format(n=n, first=BACKLOG + 1, last=BACKLOG + SOME)))
+    ]
+    firsts, seconds = told[:SOME], told[SOME:]
+    before = postgres.execute(text(LOOKED_AT)).scalar_one()
+    settle(write, SHELF, [], told=told, now=5)
+    assert [due.event.seq for due in read_due(write, SHELF, now=5, most=500)[0]] == [each.seq for each in firsts]
+    settle(write, SHELF, [Outcome(each.seq, each.operation_id) for each in firsts], now=6)
+    assert [due.event.seq for due in read_due(write, SHELF, now=6, most=500)[0]] == [each.seq for each in seconds]
+    assert postgres.execute(text(LOOKED_AT)).scalar_one() - before < BACKLOG / 2

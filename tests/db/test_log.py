@@ -16,6 +16,7 @@ from orderup.model.event import Event
 from tests.db.test_write import placed, placing_of, started
 from tests.engine.conftest import Doors
 from tests.services.postgres import new_database
+from tests.services.waiting import PATIENCE_SECONDS
 
 WRITERS = 4
 INSERT = """
@@ -26,7 +27,7 @@ values (%s, 1, 1, 'operation.placed', 'diner', 'running', '', 0) returning seq""
 async def read_until(reader: LogReader, is_enough: Callable[[Sequence[Event]], bool]) -> list[Event]:
     """Read, as often as it takes, until what was read is enough."""
     found: list[Event] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not is_enough(found):
             found += await reader.read(100)
             await asyncio.sleep(0.001)
@@ -117,7 +118,7 @@ async def test_the_end_of_the_log_waits_for_numbers_that_are_being_written(cupbo
         ending = asyncio.create_task(cupboard.end_of_log())
         await _until_it_waits(cupboard, ending)
         other.commit()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await ending > in_flight
 
 
@@ -165,7 +166,7 @@ async def test_a_follower_is_woken_for_a_number_that_came_to_nothing(cupboard: P
         other.rollback()
     await placed(cupboard)
     found: list[Event] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not found:
             await woken.wait()
             woken.clear()

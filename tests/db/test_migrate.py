@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from orderup.db.migrate import Schema, migrate
 from orderup.db.tables import metadata
 from orderup.errors import Misconfigured
+from tests.services.waiting import PATIENCE_SECONDS
 
 KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres_url")))
 AT_ONCE = 4
@@ -142,7 +143,7 @@ def test_of_servers_that_start_at_once_one_migrates_and_the_others_wait(url: str
     for server in servers:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-    answers = [server.communicate("go\n", timeout=60) for server in servers]
+    answers = [server.communicate("go\n", timeout=PATIENCE_SECONDS) for server in servers]
     assert [(server.returncode, answer[1]) for server, answer in zip(servers, answers, strict=True)] == [
         (0, "")
     ] * AT_ONCE

@@ -139,10 +139,10 @@ async def test_who_waits_to_hear_of_a_lost_commit_holds_up_nobody_else(
 
     def with_others(name: str) -> Also:
         def also(connection: WriteConnection) -> None:
+            fact(name)(connection)
             if name not in begun:
                 begun.append(name)
                 together.wait()
-            fact(name)(connection)
 
         return also
 

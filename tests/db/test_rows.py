@@ -34,7 +34,17 @@ def test_any_texts_arrive_at_postgresql_as_they_were(postgres: psycopg.Connectio
 
 
 @pytest.mark.parametrize(
-    "column", [["NULL"], ["null", None], ["{}", "{a,b}"], ["", " ", None], ['"', "\\", '\\"'], ["a\nb"]]
+    "column",
+    [
+        ["NULL"],
+        ["null", None],
+        ["{}", "{a,b}"],
+        ["", " ", None],
+        ['"', "\\", '\\"'],
+        ["a\nb"],
+        ["\\n", "\\\n"],
+        ["{}\t"],
+    ],
 )
 def test_what_looks_like_an_array_is_a_text(postgres: psycopg.Connection, column: list[str | None]) -> None:
     assert postgres.execute("select %s::text::text[]", [array(tuple(column))]).fetchone() == (column,)
@@ -45,6 +55,34 @@ def test_what_looks_like_an_array_is_a_text(postgres: psycopg.Connection, column
 def test_any_numbers_arrive_at_postgresql_as_they_were(postgres: psycopg.Connection, column: list[int | None]) -> None:
     [found] = postgres.execute("select %s::text::bigint[]", [array(tuple(column))]).fetchone() or [None]
     assert found == ([] if set(column) == {None} else column)
+
+
+class Words(str):
+    __slots__ = ()
+
+
+class Number(int):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("column", "type", "found"),
+    [
+        ([Words("a"), "b", Words('"\n')], "text", ["a", "b", '"\n']),
+        ([Number(7), 8, None], "bigint", [7, 8, None]),
+        ([True, False, None], "boolean", [True, False, None]),
+    ],
+)
+def test_kinds_of_texts_and_numbers_arrive_as_what_they_are(
+    postgres: psycopg.Connection, column: list[object], type: str, found: list[object]
+) -> None:
+    assert postgres.execute(f"select %s::text::{type}[]", [array(column)]).fetchone() == (found,)
+
+
+def test_what_postgresql_cannot_hold_is_left_to_it_to_refuse(postgres: psycopg.Connection) -> None:
+    for column, type, error in (((2**70, 1), "bigint", psycopg.DataError), (("\ud800",), "text", UnicodeEncodeError)):
+        with pytest.raises(error):
+            postgres.execute(f"select %s::text::{type}[]", [array(column)])
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from orderup.db.database import WriteConnection
 from orderup.db.tables import facts
 from tests.db.test_write import placed, placing_of
 from tests.engine.conftest import Doors
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 async def test_a_commit_of_this_process_is_told_to_it(doors: Doors) -> None:
     told = asyncio.Event()
     doors.first.on_commit(told.set)
     await placed(doors.first)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await told.wait()
 
 
@@ -34,7 +35,7 @@ async def test_a_commit_of_another_process_is_heard(doors: Doors) -> None:
         return  # nobody else can see a database in memory
     heard = asyncio.Event()
     watching = asyncio.create_task(doors.first.watch(heard.set))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for write in (placed(other), other.write(_write_fact)):
             heard.clear()
             await write

@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]  # brings no types
 
 from orderup.cli.app import app
 from orderup.settings import Settings, variable_of
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -59,7 +60,7 @@ def command_options(words: list[str]) -> dict[str, Any]:
 def check(program: str, *arguments: str | Path) -> None:
     """Run a checker of the development tools, and fail with what it says."""
     command = [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
@@ -67,5 +68,5 @@ def made_secrets(folder: Path) -> Path:
     """What deploy/bakery/make-secrets makes in this folder."""
     script = folder / "make-secrets"
     script.write_bytes((BAKERY / "make-secrets").read_bytes())
-    subprocess.run(["sh", script], check=True, timeout=30)
+    subprocess.run(["sh", script], check=True, timeout=PATIENCE_SECONDS)
     return folder / "secrets"

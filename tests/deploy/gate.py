@@ -11,7 +11,7 @@ import httpx2
 
 from tests.deploy.files import BAKERY
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import Program
 
 # Caddy asks nobody for certificates of names below localhost: it makes them.
@@ -43,7 +43,7 @@ class Gate(Program):
             env={**os.environ, **environment},
             capture_output=True,
             check=True,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
         config = json.loads(done.stdout)
         http = config["apps"]["http"]
@@ -58,13 +58,14 @@ class Gate(Program):
         """Return when it has certificates for both names."""
         self.launch()
         for host in (DOMAIN, STAFF):
-            wait_until(lambda host=host: self._answers(host), seconds=30, what=f"Caddy answers at {host}")  # type: ignore[misc]  # a lambda's default
+            wait_until(lambda host=host: self._answers(host), what=f"Caddy answers at {host}")  # type: ignore[misc]  # a lambda's default
         return self
 
     def _answers(self, host: str) -> bool:
         assert self.runs, self.last_lines()
-        if not self._root().exists():
-            return False
+        root = self._root()
+        if not root.exists() or "END CERTIFICATE" not in root.read_text():
+            return False  # it is being written
         try:
             with self.client(timeout=5) as client:
                 return self.request(client, "GET", host, "/").status_code > 0

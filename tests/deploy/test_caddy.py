@@ -24,11 +24,11 @@ from tests.cli.running import run
 from tests.deploy.files import BAKERY, made_secrets
 from tests.deploy.gate import DOMAIN, STAFF, Gate
 from tests.services.ports import free_port
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ROOT, ServerProcess, sqlite_url
 
 CAKE = {"name": "Chocolate Cake", "ingredients": {"chocolate": 33.5, "eggs": 1}}
 ORDER = {"customer": "Ada", "recipe": "chocolate_cake", "persons": 4}
-DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,9 @@ def test_caddy_itself_finds_nothing_wrong_and_would_write_it_the_same_way(caddy:
     }
     environment = {**os.environ, **names, "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
     command = [str(caddy), "validate", "--adapter", "caddyfile", "--config", str(BAKERY / "Caddyfile")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stderr
     formatted = subprocess.run(
         [caddy, "fmt", BAKERY / "Caddyfile"], capture_output=True, check=False, timeout=60
@@ -102,7 +104,9 @@ def test_caddy_itself_finds_nothing_wrong_and_would_write_it_the_same_way(caddy:
 
 
 def test_plain_http_leads_to_https(gate: Gate) -> None:
-    answer = httpx2.get(f"http://127.0.0.1:{gate.plain_port}/orders?a=b", headers={"Host": DOMAIN})
+    answer = httpx2.get(
+        f"http://127.0.0.1:{gate.plain_port}/orders?a=b", headers={"Host": DOMAIN}, timeout=PATIENCE_SECONDS
+    )
     assert answer.status_code == 308
     assert answer.headers["location"] == f"https://{DOMAIN}/orders?a=b"
 
@@ -147,13 +151,13 @@ def test_an_order_is_followed_live_by_a_websocket(gate: Gate, client: httpx2.Cli
             sock=connection,
             ssl=gate.trust(),
             origin=Origin(f"https://{DOMAIN}:{gate.port}"),
-            open_timeout=DEADLINE_SECONDS,
+            open_timeout=PATIENCE_SECONDS,
         ) as live,
     ):
-        assert json.loads(live.recv(DEADLINE_SECONDS))["type"] == "operation.placed"
+        assert json.loads(live.recv(PATIENCE_SECONDS))["type"] == "operation.placed"
         # What happens from now on comes by the same connection.
         cancel(gate, client, order)
-        while json.loads(live.recv(DEADLINE_SECONDS))["type"] != "operation.cancelled":
+        while json.loads(live.recv(PATIENCE_SECONDS))["type"] != "operation.cancelled":
             pass
 
 
@@ -233,7 +237,7 @@ def test_a_request_waits_while_orderup_starts_anew(caddy: Path, tmp_path: Path) 
             gate.start()
 
         def ask() -> None:
-            with gate.client(timeout=60) as client:
+            with gate.client(timeout=PATIENCE_SECONDS) as client:
                 answers.append(gate.request(client, "GET", DOMAIN, "/").status_code)
 
         asking = threading.Thread(target=ask)
@@ -242,5 +246,5 @@ def test_a_request_waits_while_orderup_starts_anew(caddy: Path, tmp_path: Path) 
         asking.join(1.0)
         assert asking.is_alive(), answers
         with echoing(port):
-            asking.join(DEADLINE_SECONDS)
+            asking.join(PATIENCE_SECONDS)
         assert answers == [200]

@@ -23,6 +23,7 @@ from tests.deploy.files import (
     compose,
     made_secrets,
 )
+from tests.services.waiting import PATIENCE_SECONDS
 
 GIVEN = {"DOMAIN": "cakes.example", "ACME_EMAIL": "ann@cakes.example"}
 
@@ -172,7 +173,7 @@ def test_an_update_dumps_the_database_then_starts_the_image_and_remembers_it(tmp
     subprocess.run(
         ["sh", tmp_path / "update", "new@sha256:1"],
         check=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         env={"PATH": f"{docker.parent}:{os.environ['PATH']}"},
     )
     assert (tmp_path / ".env").read_text() == "DOMAIN=cakes.example\nORDERUP_IMAGE=new@sha256:1\n"
@@ -188,7 +189,12 @@ def test_an_update_without_an_image_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "update").write_bytes((BAKERY / "update").read_bytes())
     environment = {"PATH": f"{docker.parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["sh", tmp_path / "update"], check=False, timeout=30, capture_output=True, text=True, env=environment
+        ["sh", tmp_path / "update"],
+        check=False,
+        timeout=PATIENCE_SECONDS,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.returncode != 0
     assert "which image?" in done.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from tests.deploy.files import BAKERY, DEPLOY, EXACT_IMAGE, KUBERNETES, WORKFLOW, check, load
 from tests.services.lookup import SERVICES
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ROOT
 
 EXACT_ACTION = re.compile(r"^ +(?:- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", re.MULTILINE)
@@ -108,7 +109,7 @@ def test_files_that_it_uses_are_there_and_a_deployment_brings_all_that_compose_m
 
 @pytest.mark.parametrize("name", ["make-secrets", "update"])
 def test_scripts_can_be_read_by_a_plain_shell(name: str) -> None:
-    subprocess.run(["sh", "-n", BAKERY / name], check=True, timeout=30)
+    subprocess.run(["sh", "-n", BAKERY / name], check=True, timeout=PATIENCE_SECONDS)
 
 
 def test_scripts_of_the_deployment_can_be_read_by_the_shell_that_runs_them(tmp_path: Path) -> None:
@@ -116,4 +117,4 @@ def test_scripts_of_the_deployment_can_be_read_by_the_shell_that_runs_them(tmp_p
         script = tmp_path / f"{number}.sh"
         script.write_text(step["run"])
         assert "${{" not in step["run"], "what others write would be run as a part of the script"
-        subprocess.run(["bash", "-n", script], check=True, timeout=30)
+        subprocess.run(["bash", "-n", script], check=True, timeout=PATIENCE_SECONDS)

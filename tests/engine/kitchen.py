@@ -42,7 +42,9 @@ KINDS: Mapping[str, Kind] = {
         Kind("bake", says="Baking pizza", retry=RETRY),
         Kind("deliver", retry=RETRY),
         Kind("oven", retry=RETRY, concurrency=2),
+        # limits go by a real clock: these come back within a test, those do not
         Kind("phone", retry=RETRY, rate=Rate(5, timedelta(seconds=1))),
+        Kind("post", retry=RETRY, rate=Rate(5, MINUTE)),
         Kind("fryer", retry=RETRY, rate=Rate(1_000, timedelta(hours=1)), concurrency=1),
     )
 }

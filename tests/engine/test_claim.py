@@ -16,9 +16,9 @@ from orderup.model.plan import Plan, PlannedTask
 from orderup.model.task import TaskStatus
 from tests.engine.conftest import Doors
 from tests.engine.kitchen import CHAIN, DIAMOND, DOUGH, NOON, SHOP, Kitchen, Time, token_of
+from tests.services.waiting import PATIENCE_SECONDS
 
 SECOND = timedelta(seconds=1)
-PATIENCE_SECONDS = 20.0
 
 
 def names(claimed: Sequence[Claimed]) -> list[str]:

@@ -13,8 +13,8 @@ from orderup.model.plan import Approval, Plan, PlannedTask
 from orderup.model.schedule import Schedule
 from tests.engine.conftest import Doors
 from tests.engine.kitchen import DOUGH, HOUR, MINUTE, SHOP, Kitchen, Time
+from tests.services.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 30.0
 SCHEDULES = {f"{SHOP}/clean": Schedule("clean", lambda: DOUGH, every=HOUR)}
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import insert, select
 
 from orderup.db.database import WriteConnection
 from orderup.db.tables import facts, keys, operations
+from orderup.engine import desk
 from orderup.engine.decide import approve_rfa
 from orderup.engine.desk import Decision, Replayed
 from orderup.engine.steer import cancel_operation, pause_operation, resume_operation
@@ -273,3 +274,20 @@ async def test_a_task_is_started_only_while_it_can_be_claimed(kitchen: Kitchen) 
     async with kitchen.refused(Conflict, order, match="dough is running: it cannot be claimed"):
         await kitchen.engine.desk.decide(order.id, start)
     assert (await kitchen.task(order, "dough")).status is TaskStatus.RUNNING
+
+
+async def test_of_large_orders_only_a_few_are_kept_and_the_others_go_on_all_the_same(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "MOST_TASKS_KEPT", 250)
+    many = Plan([PlannedTask(f"dough {number}", kind="dough") for number in range(100)])
+    orders = [await kitchen.place(many) for _ in range(5)]
+    claims = [await kitchen.take("dough") for _ in range(500)]
+    for claimed in claims:
+        await kitchen.remember(claimed, 1)
+    assert kitchen.engine.desk.tasks_kept <= 250
+    for claimed in claims:
+        await kitchen.complete(claimed)
+    found = await kitchen.database.load([order.id for order in orders])
+    assert {operation.status for operation in found.values()} == {OperationStatus.COMPLETED}
+    assert kitchen.engine.desk.tasks_kept == 0

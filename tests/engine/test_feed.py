@@ -19,8 +19,8 @@ from orderup.model.event import Audience, Event
 from orderup.model.operation import Operation
 from tests.engine.conftest import Doors
 from tests.engine.kitchen import CHAIN, DOUGH, KINDS, SHOP, Kitchen, Time
+from tests.services.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 60.0
 Until = Callable[[Event], bool]
 
 
@@ -183,6 +183,35 @@ async def test_however_slow_it_reads_no_follower_holds_more_than_its_share(kitch
         await asyncio.gather(*waiting, heard(kitchen, number(2 * MOST_HELD + 1)))
         batch = await anext(batches)
         assert len(batch) <= MOST_HELD
+
+
+@pytest.mark.parametrize("memory", [10, 10_000], ids=["far behind", "close behind"])
+async def test_who_reads_step_by_step_is_given_each_event_once_from_memory_or_from_the_log(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr("orderup.engine.feed.MOST_RECENT", memory)
+    feed, told = kitchen.engine.feed, list[int]()
+    await asyncio.gather(*(kitchen.place(DOUGH) for _ in range(50)))
+    log = feed.log(0)
+    told += [event.seq for event in await log.read(7)]
+    async with following(kitchen):
+        await feed.started()
+        end = log.position
+        for _ in range(10):
+            placed = [asyncio.ensure_future(kitchen.place(DOUGH)) for _ in range(15)]
+            told += [event.seq for event in await log.read(7)]
+            await asyncio.gather(*placed)
+        while len(told) < 200:
+            found = await log.read(7)
+            assert len(found) <= 7
+            told += [event.seq for event in found]
+            end = found[-1].seq if found else end
+            assert log.position == end
+            await asyncio.sleep(0)  # what is in memory waits for nothing
+        assert await log.read(7) == []
+        assert feed.recent(0, 7) is None, "what there was before is not in memory"
+        assert (feed.recent(told[60], 7) is None) == (memory == 10)
+    assert told == await the_log(kitchen)
 
 
 async def test_whoever_follows_while_four_write_and_comes_back_again_and_again_misses_and_repeats_nothing(

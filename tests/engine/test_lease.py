@@ -23,6 +23,7 @@ from orderup.errors import NotFound, StaleToken
 from orderup.model.operation import OperationStatus
 from tests.engine.child import Child
 from tests.engine.kitchen import CHAIN, HOUR, NOON, Kitchen, Time, place_of, token_of
+from tests.services.waiting import PATIENCE_SECONDS
 
 SECOND = timedelta(seconds=1)
 LEASE = timedelta(seconds=30)
@@ -137,7 +138,7 @@ async def test_the_book_writes_down_who_was_heard_of(kitchen: Kitchen) -> None:
     is_written = asyncio.Event()
     kitchen.database.on_commit(is_written.set)
     writing = asyncio.ensure_future(book.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await is_written.wait()
     writing.cancel()
     [row] = await kitchen.rows(workers)

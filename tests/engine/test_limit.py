@@ -26,9 +26,9 @@ from orderup.model.plan import Plan, PlannedTask
 from orderup.model.retry import NEVER
 from tests.engine.conftest import KINDS as DATABASES, Doors
 from tests.engine.kitchen import HOUR, KINDS, MINUTE, SHOP, Kitchen, Time, place_of, token_of
+from tests.services.waiting import PATIENCE_SECONDS
 
 SECOND = timedelta(seconds=1)
-PATIENCE_SECONDS = 60.0
 OVEN = Plan([PlannedTask("oven")])
 PERIOD = timedelta(milliseconds=200)
 # Tight enough that the time between two windows matters, quick enough that several windows pass in a test.
@@ -96,9 +96,9 @@ async def work_off(kitchens: Sequence[Kitchen], kind: str, count: int, *, comple
 
 
 async def test_no_more_is_claimed_at_once_than_the_rate_allows(kitchen: Kitchen) -> None:
-    await kitchen.place(plan_of("phone", 20))
-    assert len(await kitchen.claim("phone", most=20)) == 5
-    assert await kitchen.claim("phone", most=20) == []
+    await kitchen.place(plan_of("post", 20))
+    assert len(await kitchen.claim("post", most=20)) == 5
+    assert await kitchen.claim("post", most=20) == []
 
 
 async def test_in_no_window_more_is_claimed_than_the_rate_allows_by_four_processes(doors: Doors, time: Time) -> None:
@@ -121,38 +121,38 @@ async def test_what_is_completed_at_once_still_counts_in_its_window(doors: Doors
 
 
 async def test_who_claims_is_told_when_the_next_permit_comes(kitchen: Kitchen) -> None:
-    await kitchen.place(plan_of("phone", 20))
-    await kitchen.claim("phone", most=20)
-    wait = await kitchen.next_permit_in("phone")
+    await kitchen.place(plan_of("post", 20))
+    await kitchen.claim("post", most=20)
+    wait = await kitchen.next_permit_in("post")
     assert wait is not None
-    assert 0 < wait <= 1.05
+    assert 0 < wait <= 60.05
 
 
 async def test_the_claim_that_uses_up_the_rate_is_told_so_and_one_that_does_not_is_not(kitchen: Kitchen) -> None:
-    await kitchen.place(plan_of("phone", 3))
-    assert (await kitchen.ask("phone", most=2)).next_permit_in is None
-    assert (await kitchen.ask("phone", most=2)).next_permit_in is None
-    await kitchen.place(plan_of("phone", 9))
-    used_up = await kitchen.ask("phone", most=9)
+    await kitchen.place(plan_of("post", 3))
+    assert (await kitchen.ask("post", most=2)).next_permit_in is None
+    assert (await kitchen.ask("post", most=2)).next_permit_in is None
+    await kitchen.place(plan_of("post", 9))
+    used_up = await kitchen.ask("post", most=9)
     assert len(used_up.claimed) == 2
     assert used_up.next_permit_in is not None
 
 
 async def test_all_regions_of_a_queue_share_its_limits(kitchen: Kitchen) -> None:
     regions = ("rome", "paris", None)
-    await kitchen.place(Plan([PlannedTask(f"call{n}", kind="phone", region=regions[n % 3]) for n in range(12)]))
-    assert len(await kitchen.claim("phone", region="rome", most=3)) == 3
-    assert len(await kitchen.claim("phone", region="paris", most=9)) == 2
+    await kitchen.place(Plan([PlannedTask(f"call{n}", kind="post", region=regions[n % 3]) for n in range(12)]))
+    assert len(await kitchen.claim("post", region="rome", most=3)) == 3
+    assert len(await kitchen.claim("post", region="paris", most=9)) == 2
 
 
 async def test_a_queue_at_its_limit_holds_up_no_other(kitchen: Kitchen, time: Time) -> None:
-    await kitchen.place(plan_of("phone", 20))
+    await kitchen.place(plan_of("post", 20))
     await kitchen.place(plan_of("oven", 9))
     time.advance(SECOND)
     await kitchen.place(plan_of("dough", 3))
-    claimed = await kitchen.claim("phone", "oven", "dough", most=50)
+    claimed = await kitchen.claim("post", "oven", "dough", most=50)
     kinds = [each.task.kind for each in claimed]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"phone": 5, "oven": 2, "dough": 3}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"post": 5, "oven": 2, "dough": 3}
 
 
 # How many run at once.
@@ -280,25 +280,25 @@ async def test_a_process_that_does_not_have_the_shop_frees_its_permits_too(kitch
 
 
 async def test_a_claim_that_nobody_got_gives_its_permit_back_to_the_rate(kitchen: Kitchen) -> None:
-    await kitchen.place(plan_of("phone", 20))
-    claimed = await kitchen.claim("phone", most=20)
+    await kitchen.place(plan_of("post", 20))
+    claimed = await kitchen.claim("post", most=20)
     await hand_back_all(kitchen.engine, claimed[:3])
-    assert len(await times_taken(kitchen, "phone")) == 2
-    assert len(await kitchen.claim("phone", most=20)) == 3
+    assert len(await times_taken(kitchen, "post")) == 2
+    assert len(await kitchen.claim("post", most=20)) == 3
 
 
 async def test_an_attempt_that_sent_nothing_gives_its_permit_back_to_the_rate(kitchen: Kitchen) -> None:
-    await kitchen.place(plan_of("phone", 20))
-    claimed = await kitchen.claim("phone", most=20)
+    await kitchen.place(plan_of("post", 20))
+    claimed = await kitchen.claim("post", most=20)
     await kitchen.fail(claimed[0], "no connection", was_sent=False)
     await kitchen.fail(claimed[1], "hung up")
-    assert len(await times_taken(kitchen, "phone")) == 4
-    assert len(await kitchen.claim("phone", most=20)) == 1
+    assert len(await times_taken(kitchen, "post")) == 4
+    assert len(await kitchen.claim("post", most=20)) == 1
 
 
 async def test_a_permit_is_refunded_once(kitchen: Kitchen) -> None:
-    await kitchen.place(Plan([PlannedTask("phone", retry=NEVER)]))
-    claimed = await kitchen.take("phone")
+    await kitchen.place(Plan([PlannedTask("post", retry=NEVER)]))
+    claimed = await kitchen.take("post")
     await kitchen.fail(claimed, was_sent=False, answer="fail:1")
     await kitchen.fail(claimed, was_sent=False, answer="fail:1")
     assert await kitchen.rows(permits) == []
@@ -306,14 +306,14 @@ async def test_a_permit_is_refunded_once(kitchen: Kitchen) -> None:
 
 async def test_permits_from_before_the_clock_was_set_back_count_as_of_now(kitchen: Kitchen) -> None:
     # on SQLite the clock of rates is the host's, which starts anew with it; on PostgreSQL the server's may be set
-    await kitchen.place(plan_of("phone", 20))
-    for claimed in await kitchen.claim("phone", most=20):
+    await kitchen.place(plan_of("post", 20))
+    for claimed in await kitchen.claim("post", most=20):
         await kitchen.complete(claimed)
     later = update(permits).values(taken_at=permits.c.taken_at + 3_600_000_000)
     await kitchen.database.write(lambda connection: connection.execute(later))
-    wait = await kitchen.next_permit_in("phone")
+    wait = await kitchen.next_permit_in("post")
     assert wait is not None
-    assert 0.5 < wait <= 1.05
+    assert 30 < wait <= 60.05
 
 
 # Pausing by hand.
@@ -330,7 +330,7 @@ async def test_from_a_paused_queue_nothing_is_claimed_until_it_is_resumed(kitche
     assert len(await kitchen.claim("dough", most=9)) == 2
 
 
-@pytest.mark.parametrize("kind", ["dough", "phone", "oven"])
+@pytest.mark.parametrize("kind", ["dough", "post", "oven"])
 async def test_a_paused_queue_holds_up_no_other_and_rests_in_every_region(kitchen: Kitchen, kind: str) -> None:
     await kitchen.place(Plan([PlannedTask("a", kind=kind), PlannedTask("b", kind=kind, region="rome")]))
     await kitchen.place(plan_of("bake", 1))

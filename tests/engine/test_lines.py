@@ -18,13 +18,13 @@ from orderup.model.plan import Plan, PlannedTask
 from orderup.model.times import as_micros
 from tests.engine.conftest import Doors
 from tests.engine.kitchen import SHOP, Kitchen, Time, place_of, token_of
+from tests.services.waiting import PATIENCE_SECONDS
 
 BREW = Plan([PlannedTask("brew")])
 KINDS: Mapping[str, Kind] = {
     "brew": Kind("brew", is_remote=True, turns_after=2, lease=timedelta(seconds=100)),
     "wash": Kind("wash", is_remote=True),
 }
-PATIENCE_SECONDS = 30.0
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ from orderup.model.operation import Operation
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.task import TaskStatus
 from orderup.shop import Context, Shop
+from tests.services.waiting import PATIENCE_SECONDS
 
-SECONDS = 10
 CHAIN = Plan.chain(PlannedTask("knead"), PlannedTask("bake"))
 
 
@@ -42,7 +42,7 @@ async def working(bakery: Bakery) -> AsyncIterator[Engine]:
     await database.open()
     engine = Engine(database, {"bakery": bakery.shop.kinds})
     executor = LocalExecutor(engine, [bakery.shop])
-    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         running = [group.create_task(engine.run()), group.create_task(executor.run())]
         yield engine
         for task in running:

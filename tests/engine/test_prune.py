@@ -24,10 +24,10 @@ from orderup.model.ids import OperationId
 from orderup.model.operation import Operation
 from orderup.model.plan import Plan, PlannedTask
 from tests.engine.kitchen import ASKED, CHAIN, DOUGH, HOUR, KINDS, NOON, SHOP, Kitchen, Time, key_of
+from tests.services.waiting import PATIENCE_SECONDS
 
 DAY = timedelta(days=1)
 RETENTION = 30 * DAY
-PATIENCE_SECONDS = 30.0
 pizzas = Table("diner_pruned", MetaData(), Column("operation_id", BigInteger, primary_key=True, autoincrement=False))
 # Those that hold rows of single operations.
 OF_OPERATIONS = (operations, tasks, events, rfas, permits)
@@ -232,6 +232,35 @@ async def test_what_others_have_yet_to_prune_is_not_read_through() -> None:
     assert len(steps) == 2
     assert all(step.startswith("SEARCH operations USING") for step in steps)
     assert all("INDEX operations_finished (shop" in step for step in steps)
+
+
+# Later events, each of an operation that has gone already: what is asked of them only is how many were looked at.
+LATER, LOOKED_AT = 20_000, "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'events'"
+
+
+@pytest.mark.parametrize("doors", ["postgresql"], indirect=True)
+@pytest.mark.needs("postgres_url")
+async def test_the_log_is_not_walked_through_for_what_is_pruned(kitchen: Kitchen, time: Time) -> None:
+    order = await finished(kitchen)
+    time.advance(RETENTION + DAY)
+
+    def tell_more(connection: WriteConnection) -> None:
+        names = [column.name for column in events.columns if column.name not in {"seq", "operation_id"}]
+        some = select(func.generate_series(order.id + 1, order.id + LATER), *(events.c[name] for name in names))
+        first = some.where(events.c.operation_id == order.id, events.c.n == 1)
+        connection.execute(insert(events).from_select(["operation_id", *names], first))
+
+    looked_at: list[int] = []
+
+    def look(connection: WriteConnection, _ids: Sequence[int]) -> None:
+        looked_at.append(connection.connection.exec_driver_sql(LOOKED_AT).scalar_one())
+
+    await kitchen.database.write(tell_more)
+    try:
+        assert await prune(kitchen.engine, shops={SHOP: look}) == 1
+    finally:
+        await kitchen.database.write(lambda connection: connection.execute(delete(events)))
+    assert looked_at[0] < LATER / 10
 
 
 # In small transactions.

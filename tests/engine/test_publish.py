@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +31,8 @@ from orderup.model.plan import Plan, PlannedTask
 from orderup.model.retry import Retry
 from orderup.web.orders import load
 from orderup.web.views import view_event
-from tests.integrations.receiver import PATIENCE_SECONDS, SECRET, Receiver, always, fine
+from tests.integrations.receiver import SECRET, Receiver, always, fine
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.house import DATABASES, open_test_house, settings_for
 
 SAW = Plan([PlannedTask("saw")])
@@ -55,9 +56,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
-async def publishing(house: House, receiver: Receiver, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+async def publishing(
+    house: House, receiver: Receiver, *, kind: type[Webhook] = Webhook, **options: Any
+) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher at work; another process's would be as good."""
-    async with Webhook(receiver.url, SECRET, show=view_event) as webhook:
+    async with kind(receiver.url, SECRET, show=view_event) as webhook:
         await register_targets(house.engine, [webhook])
         given = {"lease": LEASE, "deadline": DEADLINE, "retry": QUICK, **options}
         async with asyncio.TaskGroup() as group:
@@ -234,6 +237,41 @@ async def test_one_that_hangs_holds_up_its_own_operation_only_and_is_tried_again
         await until(was_given_time)
         let_go.set()
         await until_all_are(house, DeliveryState.DELIVERED, EVENTS + 1)
+    check_order(receiver)
+
+
+class Shaky(Webhook):
+    """The first time that it is asked for anything, something in it is cancelled by itself."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.shaken: list[str] = []
+
+    async def reach(self) -> None:
+        await self._shake("reach")
+        await super().reach()
+
+    async def send(self, prepared: Sequence[Any]) -> Sequence[None]:
+        await self._shake("send")
+        return await super().send(prepared)
+
+    async def _shake(self, what: str) -> None:
+        if what not in self.shaken:
+            self.shaken.append(what)
+            cut_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            cut_off.cancel()
+            await cut_off
+
+
+async def test_what_is_cancelled_in_the_code_of_a_target_ends_no_publisher_and_loses_nothing(
+    house: House, receiver: Receiver
+) -> None:
+    at_once = Retry(attempts=1_000, first=timedelta(milliseconds=1), longest=timedelta(milliseconds=1))
+    async with publishing(house, receiver, kind=Shaky, away=at_once) as publisher:
+        await carry_out(house)
+        await until_all_are(house, DeliveryState.DELIVERED, EVENTS)
+        assert not publisher.done()
+    assert {each.tries for each in await rows(house)} == {1}
     check_order(receiver)
 
 

@@ -291,6 +291,26 @@ async def test_due_while_its_last_run_is_alive_it_is_skipped_and_counted(kitchen
     assert len(await placed(kitchen)) == 2
 
 
+async def test_a_run_that_is_kept_alive_is_neither_skipped_nor_warned_of(
+    kitchen: Kitchen, time: Time, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lasting = {NAME: Schedule("clean", lambda: DOUGH, every=HOUR, keeps_alive=True)}
+    await register_schedules(kitchen.engine, lasting)
+    time.advance(HOUR)
+    assert await fire_schedules(kitchen.engine, lasting) == 1
+    for _ in range(3):
+        time.advance(HOUR)
+        assert await fire_schedules(kitchen.engine, lasting) == 0
+    row = await the_row(kitchen)
+    assert (row["skipped"], row["missed"], row["next_due_at"]) == (0, 0, NOON + 5 * 3_600_000_000)
+    assert "skipped" not in capsys.readouterr().out
+    [claimed] = await kitchen.claim("dough")
+    await kitchen.complete(claimed)
+    time.advance(HOUR)
+    assert await fire_schedules(kitchen.engine, lasting) == 1
+    assert len(await placed(kitchen)) == 2
+
+
 async def test_that_it_is_skipped_is_told_once_a_run(
     kitchen: Kitchen, time: Time, capsys: pytest.CaptureFixture[str]
 ) -> None:

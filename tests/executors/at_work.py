@@ -15,8 +15,7 @@ from orderup.model.ids import OperationId
 from orderup.model.operation import Operation
 from orderup.model.plan import Plan
 from orderup.shop import Shop
-
-SECONDS = 60
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 class AtWork:
@@ -48,19 +47,30 @@ def _ends(event: Event) -> bool:
 
 @asynccontextmanager
 async def open_shop(database: Database, shop: Shop, *, slots: int = SLOTS) -> AsyncIterator[AtWork]:
-    """Everything in it has to happen within SECONDS."""
+    """As `run_shop`, on a database of its own."""
     await database.open()
+    async with run_shop(database, shop, slots=slots) as at_work:
+        yield at_work
+    await database.close()
+
+
+@asynccontextmanager
+async def run_shop(database: Database, shop: Shop, *, slots: int = SLOTS) -> AsyncIterator[AtWork]:
+    """Everything in it has to happen within PATIENCE_SECONDS."""
     engine = Engine(database, {shop.name: shop.kinds})
     executor = LocalExecutor(engine, [shop], slots=slots)
     lease = engine.limits.lease
-    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         running = [
             group.create_task(engine.run()),
             group.create_task(Clock(engine).run()),
             group.create_task(executor.run()),
             group.create_task(keep_lease(engine, executor, kind="local", lease=lease)),
         ]
+        await asyncio.sleep(0)  # each of them has begun
+        # until it knows that nothing waits there it leaves what becomes ready to its own claims
+        for queue in executor.queues:
+            await executor.look(queue)
         yield AtWork(engine, shop)
         for task in running:
             task.cancel()
-    await database.close()

@@ -319,6 +319,25 @@ async def test_a_third_party_that_is_left_alone_costs_no_attempt_and_no_memo(dat
     assert (task.status, task.failures, task.error) == (TaskStatus.COMPLETED, 0, None)
 
 
+async def test_of_what_asks_a_third_party_that_is_down_no_more_is_claimed_than_may_be_asked(database: Database) -> None:
+    """Though none of them was asked, and each permit was given back."""
+    calls: list[str] = []
+
+    async def handler(context: Context) -> None:
+        calls.append(context.name)
+        raise Resting(60, is_down=True)
+
+    shop = Shop("shop")
+    shop.handler("bake", allowance=shop.allowance("oven", "3/minute"))(handler)
+    crew = Crew(database, shop)
+    async with crew.at_work():
+        order = await crew.place(Plan([PlannedTask(f"bake{number}", kind="bake") for number in range(20)]))
+        await crew.until(order, "task.waiting")
+        for _ in range(3):  # each time there is room
+            await crew.executor.look("shop/bake")
+    assert 1 <= len(calls) <= 6
+
+
 async def test_whatever_handlers_do_the_executor_goes_on(database: Database) -> None:
     async def handler(context: Context) -> Any:
         what = context.params["what"]

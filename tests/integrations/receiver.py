@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tests.services.ports import free_port
+from tests.services.waiting import PATIENCE_SECONDS
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 # For a slow and busy machine.
-PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from orderup.sandbox import Sandbox, serve_sandbox
 from orderup.sandbox.google import SHARED_DRIVE, Exchange, File, mask_of
 from orderup.settings import Settings
 from tests.integrations.google_account import settings_for
+from tests.services.waiting import PATIENCE_SECONDS
 
 KEY = "mr_cakelover"
 NAME = "Mr Cakelover cancelled orders"
@@ -241,7 +242,7 @@ async def test_the_check_says_who_we_are(drive: Drive) -> None:
 
 
 async def test_a_link_leads_a_person_to_the_document(drive: Drive, document: File) -> None:
-    async with httpx2.AsyncClient(follow_redirects=True) as visitor:
+    async with httpx2.AsyncClient(follow_redirects=True, timeout=PATIENCE_SECONDS) as visitor:
         page = await visitor.get(drive.link(document.id))
     assert page.url.fragment == document.id
     assert NAME in page.text

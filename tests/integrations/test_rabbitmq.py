@@ -31,14 +31,14 @@ from orderup.shop import Shop
 from orderup.web.tokens import Role
 from orderup.web.views import view_event
 from tests.engine.test_publish import EVENTS, NUMBERS, QUICK, carry_out, rows, until, until_all_are
-from tests.integrations.receiver import PATIENCE_SECONDS
 from tests.services.ports import free_port
 from tests.services.rabbitmq import Broker
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.house import DATABASES, client_of, open_test_house, settings_for, token_of, workshop
 
 TYPES = ("operation.placed", "task.started", "task.completed", "operation.completed")
 KEY = "work"
-SOON = timedelta(seconds=1)
+SOON = timedelta(seconds=5)
 BROKEN = table("no_such_table", column("id"))
 
 
@@ -299,6 +299,7 @@ async def test_an_exchange_of_another_type_stops_the_target_and_not_the_orders(
     async with publishing(house, rabbitmq_url, shop_with(exchange), needs_queue=True):
         id = await carry_out(house)
         await until_said(house, "PRECONDITION_FAILED")
+        await until_all_are(house, DeliveryState.PENDING, EVENTS)
         assert {each.tries for each in await rows(house)} == {0}
         await remove(rabbitmq_url, exchange)
         await bind(rabbitmq_url, exchange)

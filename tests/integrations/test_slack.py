@@ -28,6 +28,7 @@ from orderup.integrations.upstream import UpstreamMetrics
 from orderup.sandbox import Sandbox, serve_sandbox
 from orderup.sandbox.slack import BOT, SLACKBOT, Member
 from orderup.settings import Settings
+from tests.services.waiting import PATIENCE_SECONDS
 
 AWKWARD = 'O\'Brien "Bob" <!channel> & <https://evil.example|click>\nsecond \u202eline 🍰'
 
@@ -246,7 +247,7 @@ async def test_the_channel_to_a_member_is_the_same_each_time(slack: Slack) -> No
 
 async def test_a_link_leads_a_person_to_the_conversation(slack: Slack) -> None:
     channel = await channel_to(slack, "ada@example.com")
-    async with httpx2.AsyncClient(follow_redirects=True) as visitor:
+    async with httpx2.AsyncClient(follow_redirects=True, timeout=PATIENCE_SECONDS) as visitor:
         page = await visitor.get(slack.link(channel))
     assert page.url.fragment == channel
     assert f'id="{channel}"' in page.text

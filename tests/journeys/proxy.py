@@ -7,7 +7,7 @@ from typing import Self
 import httpx2
 
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ROOT, Program, ServerProcess
 
 FILES = ROOT / "deploy" / "nginx"
@@ -56,17 +56,19 @@ class Proxy(Program):
     def start(self) -> Self:
         """Return when it answers."""
         self.launch()
-        wait_until(self._answers, seconds=20, what="nginx answers")
+        wait_until(self._answers, what="nginx answers")
         return self
 
     def client_of(self, address: str) -> bytes:
         """What nginx counts somebody at that address as."""
-        return httpx2.get(f"http://127.0.0.1:{self.asking_port}", headers={"X-Address": address}).content
+        return httpx2.get(
+            f"http://127.0.0.1:{self.asking_port}", headers={"X-Address": address}, timeout=PATIENCE_SECONDS
+        ).content
 
     def _answers(self) -> bool:
         assert self.runs, self.last_lines()
         try:
-            return httpx2.get(self.url).status_code == 404
+            return httpx2.get(self.url).status_code == 404  # asked again if that takes too long
         except httpx2.TransportError:
             return False
 

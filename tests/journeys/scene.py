@@ -17,6 +17,7 @@ from tests.invariants.checker import assert_none, check
 from tests.invariants.evidence import DatabaseRows, Evidence, read_database_at, read_table_at
 from tests.invariants.records import Answered, Ledger, Started, read_records
 from tests.journeys.crowd import Crowd
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import Program, ServerProcess
 
 # The shortest lease that the settings allow.
@@ -149,7 +150,7 @@ def everything_in(rows: DatabaseRows) -> list[object]:
     return [*operations, *rows.keys, *rows.permits]
 
 
-async def until(fact: Callable[[], object], *, seconds: float, what: str) -> None:
+async def until(fact: Callable[[], object], *, seconds: float = PATIENCE_SECONDS, what: str) -> None:
     """Return once `fact()` is true; others go on meanwhile. Raises TimeoutError, saying `what`, after `seconds`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -29,12 +29,12 @@ from orderup.shops.bakery.services import STAND_INS
 from orderup.shops.bakery.tables import employees, issues, orders
 from tests.invariants.evidence import read_table_at
 from tests.journeys.scene import QUICK
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 from tests.shops.bakery.conftest import CAKE, ORDER
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
-PATIENCE_SECONDS = 60.0
 # Longer than any of these tests: a call that is held is answered to nobody.
 HELD = {"times": 1, "delay_seconds": 3600}
 SECRET = "a secret that Jira knows"

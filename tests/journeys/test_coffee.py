@@ -11,6 +11,7 @@ import pytest
 
 from tests.journeys.scene import Scene
 from tests.services.postgres import PostgresCluster, new_database
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 from tests.shops.coffee.barista import CoffeeBar, Customer
 
@@ -86,7 +87,7 @@ async def test_stopped_it_answers_those_that_become_ready_and_hangs_up_on_the_re
             await bar.finish(order_id)
             assert (await lucky.coffee())["order_id"] == order_id
             assert await unlucky.answer() is None
-            assert server.wait(seconds=30) == 0
+            assert server.wait() == 0
         scene.check()
         scene.assert_no_crash()
 
@@ -99,7 +100,7 @@ async def test_it_waits_for_nobody_when_nobody_waits(tmp_path: Path) -> None:
             await bar.serve()
             await customer.coffee()
         server.terminate()
-        assert server.wait(seconds=30) == 0
+        assert server.wait() == 0
 
 
 @pytest.mark.needs("postgres_url")
@@ -147,16 +148,18 @@ async def test_without_its_database_customers_wait_and_see_no_error(
             first = [await bar.order() for _ in range(3)]
             await asyncio.to_thread(cluster.stop)
             # the barista is told that it cannot be done now, once his turn to wait is over
-            answer = await bar.client.get(f"{server.back}/start/", timeout=60)
+            answer = await bar.client.get(f"{server.back}/start/", timeout=PATIENCE_SECONDS)
             assert answer.status_code == 503
             late = bar.ask()
             assert (await bar.client.get(f"{server.front}/healthz")).status_code == 200
             assert not any(each.task.done() for each in (*first, late))
             await asyncio.to_thread(cluster.start)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 served: set[str] = set()
                 while len(served) < 4:
-                    answer = await bar.client.get(f"{server.back}/start/", params={"wait": "5"}, timeout=60)
+                    answer = await bar.client.get(
+                        f"{server.back}/start/", params={"wait": "5"}, timeout=PATIENCE_SECONDS
+                    )
                     if answer.status_code == 200:
                         order_id = answer.json()["order_id"]
                         assert (await bar.finish(order_id)).status_code == 200

@@ -28,12 +28,12 @@ async def scene(seed: int, cluster: PostgresCluster, tmp_path: Path) -> AsyncIte
 async def refusals(crowd: Crowd) -> None:
     """Until somebody more was told to come again."""
     before = crowd.patient.statuses[503]
-    await until(lambda: crowd.patient.statuses[503] > before, seconds=45, what="somebody was told to come again")
+    await until(lambda: crowd.patient.statuses[503] > before, what="somebody was told to come again")
 
 
 async def progress(scene: Scene) -> None:
     before = scene.started()
-    await until(lambda: scene.started() > before + 20, seconds=45, what="work goes on")
+    await until(lambda: scene.started() > before + 20, what="work goes on")
 
 
 @pytest.mark.timeout(420)
@@ -58,7 +58,7 @@ async def test_a_database_that_is_restarted_under_load_costs_patience_and_nothin
     assert crowd.patient.without_retry_after == 0
     for program in (*cooks, server):
         program.terminate()
-    assert [program.wait(seconds=20) for program in (*cooks, server)] == [0, 0, 0]
+    assert [program.wait() for program in (*cooks, server)] == [0, 0, 0]
     evidence = scene.check(must_have_ended=True)
     assert len(evidence.database.operations) == ORDERS
     scene.assert_no_crash()
@@ -82,7 +82,7 @@ async def test_a_standby_takes_nothing_until_it_is_promoted(scene: Scene, cluste
     assert late.patient.without_retry_after == 0
     for program in (cook, server):
         program.terminate()
-    assert [program.wait(seconds=20) for program in (cook, server)] == [0, 0]
+    assert [program.wait() for program in (cook, server)] == [0, 0]
     evidence = scene.check(must_have_ended=True)
     assert len(evidence.database.operations) == ORDERS + LATE_ORDERS
     scene.assert_no_crash()

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from orderup.db.tables import deliveries, events
 from orderup.model.event import Audience
 from orderup.model.ids import show_id
-from tests.integrations.receiver import PATIENCE_SECONDS, SECRET, Receiver, fine
+from tests.integrations.receiver import SECRET, Receiver, fine
 from tests.journeys.crowd import PIZZA
 from tests.journeys.scene import Scene, until
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess
 
 ORDERS, ACCEPTED_BEFORE = 12, 10
@@ -47,7 +48,7 @@ async def test_a_server_killed_while_it_sends_loses_nothing_and_another_goes_on_
         first.kill()
         receiver.answer = fine
         let_go.set()
-        await until(lambda: all_arrived(scene), seconds=PATIENCE_SECONDS, what="all events have arrived")
+        await until(lambda: all_arrived(scene), what="all events have arrived")
         told = (await client.get(f"{second.back}/api/deliveries")).json()
     assert receiver.forged == []
     [target] = told["targets"]

@@ -23,14 +23,14 @@ async def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes(scen
     crowd = scene.crowd(server)
     async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
-        await until(lambda: scene.in_flight("frozen") > 4, seconds=90, what="the worker is busy")
+        await until(lambda: scene.in_flight("frozen") > 4, what="the worker is busy")
         frozen.freeze()
-        await until(lambda: lost(scene), seconds=90, what="its leases have run out")
+        await until(lambda: lost(scene), what="its leases have run out")
         scene.cook(server, "fresh", slots=8, shortest=0.01, longest=0.02).launch()
     before, refused = everything_in(scene.rows()), count_refused(scene)
     frozen.thaw()
-    await until(lambda: count_refused(scene) > refused, seconds=90, what="the woken worker was refused")
-    await until(lambda: not scene.in_flight("frozen"), seconds=90, what="all it held was answered for")
+    await until(lambda: count_refused(scene) > refused, what="the woken worker was refused")
+    await until(lambda: not scene.in_flight("frozen"), what="all it held was answered for")
     assert everything_in(scene.rows()) == before
     scene.check(must_have_ended=True)
     scene.assert_no_crash()
@@ -46,13 +46,13 @@ async def test_a_server_frozen_past_its_lease_is_fenced_and_works_on_when_it_wak
     crowd = scene.crowd(other, place_at=server.front, path="loads", body={"seconds": 1}, cancelled=0)
     async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
-        await until(lambda: len(crowd.placed) == ORDERS, seconds=90, what="all are placed")
-        await until(lambda: scene.running() > 4, seconds=90, what="the server is busy")
+        await until(lambda: len(crowd.placed) == ORDERS, what="all are placed")
+        await until(lambda: scene.running() > 4, what="the server is busy")
         await freeze_between_writes(scene, server)
     assert lost(scene) > 0
     before = everything_in(scene.rows())
     server.thaw()
-    await until(lambda: was_fenced(server), seconds=90, what="the woken server was fenced")
+    await until(lambda: was_fenced(server), what="the woken server was fenced")
     assert everything_in(scene.rows()) == before
     again = scene.crowd(server, name="second crowd", path="loads", body={}, cancelled=0)
     async with asyncio.timeout(90):

@@ -75,7 +75,7 @@ async def test_every_order_ends_once_whoever_is_killed_on_the_way(scene: Scene, 
         group.create_task(killer.run(KILLS), name="kills")
     for program in (*cooks, server):
         program.terminate()
-    assert [program.wait(seconds=20) for program in (*cooks, server)] == [0] * (COOKS + 1)
+    assert [program.wait() for program in (*cooks, server)] == [0] * (COOKS + 1)
     evidence = scene.check(must_have_ended=True)
     print(f"kills {dict(killer.kills)}, with work in flight {killer.hits} of {killer.kills.total()}")
     print(f"orders {Counter(crowd.ended.values())}, answers {crowd.patient.statuses}, followers cut {crowd.cut_off}")
@@ -96,7 +96,7 @@ async def test_local_work_resumes_at_once_after_two_kills_in_a_row(scene: Scene)
         group.create_task(crowd.order(LOADS, at_once=20), name="orders")
         group.create_task(kill_twice_in_a_row(killer), name="kills")
     server.terminate()
-    assert server.wait(seconds=20) == 0
+    assert server.wait() == 0
     evidence = scene.check(must_have_ended=True)
     print(f"with work in flight {killer.hits} of {killer.kills.total()} kills")
     assert len(evidence.database.operations) == LOADS
@@ -120,7 +120,7 @@ async def test_limits_hold_and_due_times_fire_once_whoever_is_killed(scene: Scen
     await no_more_lint(scene, servers)
     for server in servers:
         server.terminate()
-    assert [server.wait(seconds=20) for server in servers] == [0, 0]
+    assert [server.wait() for server in servers] == [0, 0]
     kinds = {f"pressing/{kind.name}": kind for kind in pressing.shop.kinds.values()}
     evidence = scene.check(must_have_ended=True, kinds=kinds, secrets=[CANARY])
     swept = [each for each in evidence.database.operations.values() if each.row.source.startswith("schedule:")]
@@ -154,7 +154,7 @@ async def no_more_lint(scene: Scene, servers: Sequence[ServerProcess]) -> None:
     def nothing_is_left() -> bool:
         return all(row.finished_at for row in scene.table(operations))
 
-    await until(nothing_is_left, seconds=90, what="all that the schedule began has ended")
+    await until(nothing_is_left, what="all that the schedule began has ended")
 
 
 async def kill_twice_in_a_row(killer: Killer) -> None:

@@ -30,7 +30,6 @@ def test_a_first_pizza_a_first_meal_box_and_a_first_cake_go_through_at_once(
         try:
             wait_until(
                 lambda: "Order a pizza" in (tmp_path / "said").read_text() or run.poll() is not None,
-                seconds=60,
                 what="the welcome",
             )
             with httpx2.Client(timeout=10) as client:
@@ -44,7 +43,7 @@ def test_a_first_pizza_a_first_meal_box_and_a_first_cake_go_through_at_once(
                     answer = client.get(f"http://localhost:{front}/pizza/pizzas/{order['id']}").json()
                     return bool(answer["status"] == "completed")
 
-                wait_until(is_completed, seconds=60, what="the pizza is delivered")
+                wait_until(is_completed, what="the pizza is delivered")
                 named = re.search(r"A meal box: .* for (\w+): ([\w-]+),", (tmp_path / "said").read_text())
                 assert named is not None
                 box = {"user_id": named[1], "product_code": named[2]}

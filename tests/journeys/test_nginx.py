@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from tests.journeys.proxy import Proxy
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ORDERUP, ServerProcess, plain_environment, sqlite_url
 
 SECRETS = {"SECRET_KEY": "a-key-of-thirty-two-characters-or-more", "WORKER_TOKEN": "grind-grind-grind"}
@@ -96,7 +97,7 @@ async def test_a_coffee_is_ordered_started_and_finished_without_a_token(bar: Bar
         await finish(barista, order)
         answer = await ordering
     assert (answer.status_code, answer.json()["order_id"], answer.json()["status"]) == (200, order, "ready")
-    direct = httpx2.get(f"{bar.server.back}/start/")
+    direct = httpx2.get(f"{bar.server.back}/start/", timeout=PATIENCE_SECONDS)
     assert direct.status_code == 401
 
 

@@ -44,12 +44,12 @@ async def test_what_cannot_be_stored_is_refused_until_it_can_be_stored_again(sce
     crowd, late = scene.crowd(server), scene.crowd(server, name="late crowd")
     async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS, ended_before=LATE_ORDERS), name="orders")
-        await until(lambda: scene.started() > 20, seconds=45, what="work goes on")
+        await until(lambda: scene.started() > 20, what="work goes on")
         obstacle.put_up(server)
-        await until(lambda: "cannot be written" in server.printed(), seconds=45, what="the log says what is wrong")
+        await until(lambda: "cannot be written" in server.printed(), what="the log says what is wrong")
         placed = set(late.placed)
         group.create_task(late.order_without_staff(LATE_ORDERS), name="late orders")
-        await until(lambda: refused(late) >= LATE_ORDERS, seconds=45, what="all late orders were refused")
+        await until(lambda: refused(late) >= LATE_ORDERS, what="all late orders were refused")
         assert set(late.placed) == placed
         reading = await crowd.patient.send_once("GET", f"{server.back}/api/operations")
         assert reading is not None
@@ -61,7 +61,7 @@ async def test_what_cannot_be_stored_is_refused_until_it_can_be_stored_again(sce
     assert crowd.patient.without_retry_after + late.patient.without_retry_after == 0
     for program in (cook, server):
         program.terminate()
-    assert [program.wait(seconds=20) for program in (cook, server)] == [0, 0]
+    assert [program.wait() for program in (cook, server)] == [0, 0]
     with closing(sqlite3.connect(obstacle.folder / "orderup.db")) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
     evidence = scene.check(must_have_ended=True)

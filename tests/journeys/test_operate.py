@@ -23,7 +23,7 @@ from orderup.settings import Settings, variable_of
 from orderup.web.engine_metrics import EngineMetrics
 from orderup.web.metrics import Metrics
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import Program, ServerProcess, sqlite_url
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "operate.md").read_text()
@@ -97,7 +97,7 @@ def behind_nginx(nginx: Path, folder: Path, server: ServerProcess, port: int) ->
             except httpx2.TransportError:
                 return False
 
-        wait_until(answers, seconds=90, what="nginx answers")
+        wait_until(answers, what="nginx answers")
         yield
 
 
@@ -111,7 +111,7 @@ async def test_behind_the_proxy_that_it_shows_an_order_is_placed_and_followed(ng
         ServerProcess("pizza", folder=tmp_path, database_url=url, environment=environment).start() as server,
         behind_nginx(nginx, tmp_path, server, port),
     ):
-        async with httpx2.AsyncClient(timeout=20) as client:
+        async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
             placed = await client.post(f"{public}/pizzas", json=PIZZA)
             assert placed.status_code == 202, placed.text
             links = placed.json()["links"]
@@ -143,7 +143,7 @@ def test_without_a_secret_key_nothing_comes_through_a_proxy(nginx: Path, tmp_pat
         ServerProcess("pizza", folder=tmp_path, database_url=url).start() as server,
         behind_nginx(nginx, tmp_path, server, port),
     ):
-        answer = httpx2.get(f"http://127.0.0.1:{port}/menu")
+        answer = httpx2.get(f"http://127.0.0.1:{port}/menu", timeout=PATIENCE_SECONDS)
     assert answer.status_code == 403
     assert "SECRET_KEY" in answer.json()["detail"]
 
@@ -153,7 +153,7 @@ def test_a_copy_made_as_it_shows_while_orders_come_in_is_a_whole_database(tmp_pa
     shown = block("python").replace("var/orderup.db", str(tmp_path / "orderup.db")).replace("backup.db", str(copy))
     with (
         ServerProcess("pizza", folder=tmp_path, database_url=sqlite_url(tmp_path)).start() as server,
-        httpx2.Client(timeout=20) as client,
+        httpx2.Client(timeout=PATIENCE_SECONDS) as client,
     ):
         before = [client.post(f"{server.front}/pizzas", json=PIZZA).json()["id"] for _ in range(20)]
         exec(compile(shown, "operate.md", "exec"), {})  # noqa: S102  what the guide tells its reader to run
@@ -164,5 +164,5 @@ def test_a_copy_made_as_it_shows_while_orders_come_in_is_a_whole_database(tmp_pa
     copy.rename(tmp_path / "restored" / "orderup.db")
     restored = tmp_path / "restored"
     with ServerProcess("pizza", folder=restored, database_url=sqlite_url(restored)).start() as server:
-        listed = httpx2.get(f"{server.back}/api/operations?limit=500").json()["operations"]
+        listed = httpx2.get(f"{server.back}/api/operations?limit=500", timeout=PATIENCE_SECONDS).json()["operations"]
     assert {operation["id"] for operation in listed} == set(before)

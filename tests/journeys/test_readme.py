@@ -6,10 +6,10 @@ from pathlib import Path
 
 import httpx2
 
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ORDERUP, Program, ServerProcess, sqlite_url
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-SECONDS = 60.0
 
 
 def lines() -> list[str]:
@@ -40,7 +40,7 @@ def curl(command: str) -> str:
                 assert not word.startswith("-"), word
                 url = f"http://{word}"
     said = ""
-    with httpx2.stream(method, url, content=body, headers=headers, timeout=SECONDS) as answer:
+    with httpx2.stream(method, url, content=body, headers=headers, timeout=PATIENCE_SECONDS) as answer:
         assert answer.is_success, (answer.status_code, answer.read())
         for line in answer.iter_lines():
             said += f"{line}\n"

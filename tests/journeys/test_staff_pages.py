@@ -10,6 +10,7 @@ from tests.integrations.receiver import SECRET, Receiver
 from tests.journeys.crowd import PIZZA
 from tests.journeys.scene import Scene
 from tests.journeys.windows import PATIENCE_MS, PHONE, Windows
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,7 +32,7 @@ async def test_a_worker_that_begins_and_a_queue_that_is_paused_elsewhere_show_up
     queues = await windows.open(f"{server.back}/queues", size=PHONE)
     dough = queues.locator("#queue-pizza-make_dough")
     await expect(dough).to_contain_text("open")
-    async with httpx2.AsyncClient(timeout=30) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         ask = {"worker": "paris-1", "shop": "pizza", "tasks": ["make_dough"]}
         (await client.post(f"{server.back}/api/work/claim", json=ask)).raise_for_status()
         (await client.post(f"{server.back}/api/queues/pizza/make_dough/pause")).raise_for_status()
@@ -42,7 +43,7 @@ async def test_a_worker_that_begins_and_a_queue_that_is_paused_elsewhere_show_up
 
 
 async def test_deliveries_show_up_and_are_sent_again_by_a_button(scene: Scene, windows: Windows) -> None:
-    async with Receiver() as receiver, httpx2.AsyncClient(timeout=30) as client:
+    async with Receiver() as receiver, httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         webhook = {"WEBHOOK_URL": receiver.url, "WEBHOOK_SECRET": SECRET}
         server = scene.server("pizza", environment=webhook).start()
         page = await windows.open(f"{server.back}/deliveries", size=PHONE)
@@ -60,7 +61,7 @@ async def test_deliveries_show_up_and_are_sent_again_by_a_button(scene: Scene, w
 async def test_nothing_needs_scrolling_sideways_on_a_small_phone(scene: Scene, windows: Windows) -> None:
     webhook = {"WEBHOOK_URL": "http://127.0.0.1:1/a-rather-long-path", "WEBHOOK_SECRET": SECRET}
     server = scene.server("pizza", "tests.web.house:shop", environment=webhook).start()
-    async with httpx2.AsyncClient(timeout=30) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         (await client.post(f"{server.front}/pizza/pizzas", json=PIZZA)).raise_for_status()
     for path in ("queues", "workers", "schedules", "deliveries"):
         page = await windows.open(f"{server.back}/{path}", size=NARROW)

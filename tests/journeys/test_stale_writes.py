@@ -9,7 +9,7 @@ import pytest
 
 from tests.journeys.crowd import PIZZA
 from tests.journeys.scene import PIZZA_STEPS, Scene, everything_in
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 
 RESULT = {"slices": 8}
 VERBS: list[tuple[str, dict[str, Any]]] = [
@@ -30,7 +30,7 @@ class Counter:
     def __init__(self, scene: Scene, *, lease_seconds: int) -> None:
         self.scene = scene
         self.server = scene.server("pizza", environment={"LEASE_SECONDS": str(lease_seconds)}).start()
-        self.client = httpx2.Client(timeout=20)
+        self.client = httpx2.Client(timeout=PATIENCE_SECONDS)
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> httpx2.Response:
         return self.client.post(f"{self.server.back}{path}", json=body)
@@ -80,7 +80,7 @@ def counter(scene: Scene) -> Iterator[Counter]:
 
 @pytest.fixture
 def hasty_counter(scene: Scene) -> Iterator[Counter]:
-    with open_counter(scene, lease_seconds=4) as counter:
+    with open_counter(scene, lease_seconds=12) as counter:
         yield counter
 
 
@@ -88,7 +88,7 @@ def test_a_token_whose_lease_has_run_out_does_nothing_any_more(hasty_counter: Co
     counter = hasty_counter
     counter.approved()
     stale = counter.claim("first")
-    wait_until(lambda: counter.read_task(stale["id"])["losses"] == 1, seconds=90, what="the lease has run out")
+    wait_until(lambda: counter.read_task(stale["id"])["losses"] == 1, what="the lease has run out")
     for verb, body in VERBS:
         assert "claim has ended" in counter.refused(counter.work, stale, verb, **body), verb
     fresh = counter.claim("second")

@@ -11,6 +11,7 @@ from playwright.async_api import Page, Request, expect
 from orderup.db.tables import tasks
 from tests.journeys.scene import QUICK, Scene, until
 from tests.journeys.windows import PATIENCE_MS, PHONE, TABLET, Windows
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ORDER = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
 DOUGH = "/station/pizza/make_dough?region=eu-west-3"
 # A lease that a test can wait for.
-SHORT = {**QUICK, "STATION_LEASE_SECONDS": "4"}
+SHORT = {**QUICK, "STATION_LEASE_SECONDS": "8"}
 
 
 @pytest.fixture
@@ -33,8 +34,10 @@ async def server(scene: Scene) -> ServerProcess:
 
 def order(server: ServerProcess) -> str:
     """The id of one that was approved."""
-    id: str = httpx2.post(f"{server.front}/pizzas", json=ORDER).raise_for_status().json()["id"]
-    httpx2.post(f"{server.back}/api/rfas/{id}/approve", json={}).raise_for_status()
+    id: str = (
+        httpx2.post(f"{server.front}/pizzas", json=ORDER, timeout=PATIENCE_SECONDS).raise_for_status().json()["id"]
+    )
+    httpx2.post(f"{server.back}/api/rfas/{id}/approve", json={}, timeout=PATIENCE_SECONDS).raise_for_status()
     return id
 
 
@@ -56,7 +59,7 @@ async def take(page: Page) -> str:
 
 
 def cancel(server: ServerProcess, id: str) -> None:
-    httpx2.post(f"{server.back}/api/operations/{id}/cancel").raise_for_status()
+    httpx2.post(f"{server.back}/api/operations/{id}/cancel", timeout=PATIENCE_SECONDS).raise_for_status()
 
 
 async def test_a_pizza_made_by_hand_moves_the_customers_tracker_to_its_end(
@@ -134,7 +137,7 @@ async def test_a_page_that_is_open_keeps_what_it_has(scene: Scene, server: Serve
         [before] = leases(scene)
         async with page.expect_request(is_beat):
             await page.clock.fast_forward("03:00")  # more than a quarter of ten minutes
-        await until(partial(has_longer_lease, scene, before), seconds=90, what="the lease is extended")
+        await until(partial(has_longer_lease, scene, before), what="the lease is extended")
     await expect(page.locator("#mine [data-state=running]")).to_have_count(1)
 
 
@@ -152,6 +155,7 @@ async def test_a_tablet_that_is_cut_off_is_told_of_its_loss(scene: Scene, window
     order(server)
     ann, bob = await tablet(windows, server, "Ann"), await tablet(windows, server, "Bob")
     number = await take(ann)
+    await expect(bob.locator("#waiting")).not_to_contain_text(number, ignore_case=True, timeout=PATIENCE_MS)
     windows.foreseen.append("409")
     await ann.context.set_offline(True)
     await expect(bob.locator("#waiting")).to_contain_text(number, ignore_case=True, timeout=PATIENCE_MS)

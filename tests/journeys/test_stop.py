@@ -23,9 +23,9 @@ async def test_a_server_that_is_stopped_finishes_or_hands_back_what_it_holds(
     crowd = scene.crowd(server, path="loads", body={"seconds": 3 if grace == "0" else 0.5}, cancelled=0)
     async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS, at_once=10), name="orders")
-        await until(lambda: scene.running() > 5, seconds=90, what="the server is busy")
+        await until(lambda: scene.running() > 5, what="the server is busy")
         server.send(how)
-        await until(lambda: not server.runs, seconds=90, what="the server has stopped")
+        await until(lambda: not server.runs, what="the server has stopped")
         assert server.wait(seconds=1) == 0
         held = [task for operation in scene.rows().operations.values() for task in operation.tasks if task.token]
         assert not held
@@ -48,14 +48,14 @@ async def test_a_server_that_is_stopped_sends_waiting_workers_and_followers_home
     crowd = scene.crowd(server)
     async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         group.create_task(crowd.order(ORDERS), name="orders")
-        await until(lambda: scene.started() > 10, seconds=90, what="the worker is busy")
+        await until(lambda: scene.started() > 10, what="the worker is busy")
         server.terminate()
         # far below the ten seconds for which a worker would wait for a task, and a follower for ever
         await until(lambda: not server.runs, seconds=8, what="the server has stopped")
         assert server.wait(seconds=1) == 0
         server.launch()
     cook.terminate()
-    assert cook.wait(seconds=10) == 0
+    assert cook.wait() == 0
     assert set(crowd.patient.statuses) <= {200, 202, 409, 503}
     scene.check(must_have_ended=True)
     scene.assert_no_crash()

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.serving import ROOT, Program, ServerProcess, sqlite_url
-from tests.worker.visitor import SECONDS, Visitor
+from tests.worker.visitor import Visitor
 
 GUIDE = (ROOT / "docs" / "guides" / "workers.md").read_text()
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
@@ -50,7 +50,7 @@ async def test_the_worker_of_the_guide_bakes(visitor: Visitor, server: ServerPro
             await visitor.say("complete", task["id"], token=task["token"])
         [delivery] = await visitor.claim(**{**WISH, "tasks": ["deliver_pizza"]})
         baker.terminate()
-        assert baker.wait(seconds=SECONDS) == 0
+        assert baker.wait() == 0
     assert delivery["operation_id"] == id
     assert delivery["inputs"] == {"bake_pizza": {"slices": 8}}
     assert "into the oven" in baker.printed()

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from websockets.sync.client import connect
 
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "write-a-shop.md"
-FOLLOW_SECONDS = 20
 
 
 def blocks(language: str) -> list[str]:
@@ -48,7 +48,7 @@ def messages(url: str) -> list[str]:
     read = []
     with connect(url) as socket:
         while True:
-            event = msgspec.json.decode(socket.recv(FOLLOW_SECONDS))
+            event = msgspec.json.decode(socket.recv(PATIENCE_SECONDS))
             read.append(event["message"])
             if event["type"] == "operation.completed":
                 return read
@@ -56,7 +56,7 @@ def messages(url: str) -> list[str]:
 
 def order(root: str, *, key: str = "first") -> httpx2.Response:
     body = {"profile": "AB12", "copies": 3}
-    return httpx2.post(f"{root}/keys", json=body, headers={"Idempotency-Key": key})
+    return httpx2.post(f"{root}/keys", json=body, headers={"Idempotency-Key": key}, timeout=PATIENCE_SECONDS)
 
 
 def test_the_first_block_is_a_whole_shop_in_about_twenty_lines() -> None:
@@ -70,13 +70,13 @@ def test_a_shop_from_the_guide_is_served_by_its_place_and_ordered_from(package: 
         assert answer.status_code == 202
         links = answer.json()["links"]
         assert messages(links["live"]) == ["Request received", "Cutting your keys", "Polishing", "Done"]
-        told = httpx2.get(links["self"]).json()
+        told = httpx2.get(links["self"], timeout=PATIENCE_SECONDS).json()
         assert told["status"] == "completed"
         assert [(task["name"], task["status"]) for task in told["tasks"]] == [
             ("cut_keys", "completed"),
             ("polish", "completed"),
         ]
-        operation = httpx2.get(f"{server.back}/api/operations/{told['id']}").json()
+        operation = httpx2.get(f"{server.back}/api/operations/{told['id']}", timeout=PATIENCE_SECONDS).json()
         assert [task["result"] for task in operation["tasks"]] == [{"keys": 3}, "3 shining keys"]
 
 
@@ -87,15 +87,15 @@ def test_a_shop_that_is_installed_is_served_among_all_others(package: Path) -> N
         assert first.json()["id"] == again.json()["id"]
         assert again.headers["Idempotency-Replayed"] == "true"
         assert messages(first.json()["links"]["live"])[-1] == "Done"
-        assert httpx2.get(f"{server.front}/pizza/menu").status_code == 200
+        assert httpx2.get(f"{server.front}/pizza/menu", timeout=PATIENCE_SECONDS).status_code == 200
 
 
 def test_what_a_shop_from_the_guide_does_not_take_is_told_by_its_field(package: Path) -> None:
     with serving(package, "locksmith").start() as server:
-        answer = httpx2.post(f"{server.front}/keys", json={"profile": 7})
+        answer = httpx2.post(f"{server.front}/keys", json={"profile": 7}, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 422
         assert [problem["field"] for problem in answer.json()["errors"]] == ["body.profile"]
-        described = httpx2.get(f"{server.front}/openapi.json").json()["paths"]
+        described = httpx2.get(f"{server.front}/openapi.json", timeout=PATIENCE_SECONDS).json()["paths"]
         assert {"/keys", "/keys/{id}", "/keys/{id}/events"} <= described.keys()
 
 
@@ -108,14 +108,16 @@ async def order_special(what: str, request: Request, caller: AsAnyone, order: Ke
 """
     (tmp_path / "locksmith.py").write_text("\n\n".join([*blocks("python"), routes]))
     with serving(tmp_path, "locksmith:shop").start() as server:
-        safe = httpx2.post(f"{server.front}/safes", json={"profile": "X", "copies": 2}).json()
-        [rfa] = httpx2.get(f"{server.back}/api/rfas").json()["rfas"]
+        safe = httpx2.post(f"{server.front}/safes", json={"profile": "X", "copies": 2}, timeout=PATIENCE_SECONDS).json()
+        [rfa] = httpx2.get(f"{server.back}/api/rfas", timeout=PATIENCE_SECONDS).json()["rfas"]
         assert rfa["question"] == "Cut 2 keys for a safe?"
-        httpx2.post(f"{server.back}/api/rfas/{rfa['id']}/approve", json={})
+        httpx2.post(f"{server.back}/api/rfas/{rfa['id']}/approve", json={}, timeout=PATIENCE_SECONDS)
         assert messages(safe["links"]["live"])[-1] == "Your keys are ready"
-        house = httpx2.post(f"{server.front}/houses", json={"profile": "X"}).json()
+        house = httpx2.post(f"{server.front}/houses", json={"profile": "X"}, timeout=PATIENCE_SECONDS).json()
         wish = {"worker": "counter", "shop": "locksmith", "tasks": ["hand_over"], "wait": 20}
-        [task] = httpx2.post(f"{server.back}/api/work/claim", json=wish, timeout=30).json()["tasks"]
+        [task] = httpx2.post(f"{server.back}/api/work/claim", json=wish, timeout=PATIENCE_SECONDS).json()["tasks"]
         assert task["inputs"] == {"front_door": {"keys": 1}, "back_door": {"keys": 1}}
-        httpx2.post(f"{server.back}/api/work/{task['id']}/complete", json={"token": task["token"]})
+        httpx2.post(
+            f"{server.back}/api/work/{task['id']}/complete", json={"token": task["token"]}, timeout=PATIENCE_SECONDS
+        )
         assert "At the counter for you" in messages(house["links"]["live"])

@@ -7,9 +7,10 @@ from pathlib import Path
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.services.programs import CHROMIUM_FLAGS
+from tests.services.waiting import PATIENCE_SECONDS
 
 PHONE, TABLET, DESK = {"width": 390, "height": 780}, {"width": 1024, "height": 768}, {"width": 1280, "height": 800}
-PATIENCE_MS = 30_000
+PATIENCE_MS = PATIENCE_SECONDS * 1000
 
 
 class Windows:

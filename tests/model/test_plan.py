@@ -93,12 +93,12 @@ def test_a_kind_the_shop_does_not_have_is_refused_with_those_it_has() -> None:
 
 def test_a_chain_is_done_one_after_the_other() -> None:
     plan = Plan.chain(step("a"), step("b"), step("c"))
-    assert plan.dependencies() == [(), (0,), (1,)]
+    assert plan.links == [((), (1,)), ((0,), (2,)), ((1,), ())]
 
 
 def test_a_link_of_a_chain_may_come_after_others_too() -> None:
     plan = Plan.chain(step("a"), step("b"), step("c", "a"))
-    assert plan.dependencies() == [(), (0,), (0, 1)]
+    assert plan.links == [((), (1, 2)), ((0,), (2,)), ((0, 1), ())]
 
 
 def test_of_a_diamond_only_the_first_task_is_released() -> None:

@@ -6,12 +6,12 @@ import httpx2
 import pytest
 
 from orderup.sandbox import Sandbox, serve_sandbox
+from tests.services.waiting import PATIENCE_SECONDS
 
 # A minute of life takes 60 ms.
 SCALE = 1_000
 JSON = {"Content-Type": "application/json"}
 # For a slow and busy machine.
-DEADLINE = 60
 
 
 @pytest.fixture
@@ -28,4 +28,4 @@ async def mealbox(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def client_of(sandbox: Sandbox) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=f"{sandbox.base_url}/mealbox", headers=JSON, timeout=DEADLINE)
+    return httpx2.AsyncClient(base_url=f"{sandbox.base_url}/mealbox", headers=JSON, timeout=PATIENCE_SECONDS)

@@ -8,6 +8,7 @@ import pytest
 from orderup.sandbox import Sandbox, serve_sandbox
 from orderup.sandbox.wire import LARGEST_HEAD
 from tests.sandbox.conftest import JSON
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.sample import exchange
 
 
@@ -54,7 +55,10 @@ async def test_a_head_without_an_end_is_cut_off(sandbox: Sandbox, mealbox: httpx
 
 async def test_by_a_name_that_was_given_it_is_reached_at_every_address_and_by_no_other_name() -> None:
     everywhere = "0.0.0.0"  # noqa: S104  what it is about
-    async with serve_sandbox(host=everywhere, names=["sandbox"]) as sandbox, httpx2.AsyncClient(headers=JSON) as client:
+    async with (
+        serve_sandbox(host=everywhere, names=["sandbox"]) as sandbox,
+        httpx2.AsyncClient(headers=JSON, timeout=PATIENCE_SECONDS) as client,
+    ):
         assert sandbox.base_url.startswith("http://sandbox:")
         port = int(sandbox.base_url.rpartition(":")[2])
         with pytest.raises(OSError, match="in use"):

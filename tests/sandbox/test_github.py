@@ -8,8 +8,8 @@ import pytest
 from orderup.sandbox import Sandbox
 from orderup.sandbox.border import Refused
 from orderup.sandbox.github import MOST_USERS
-from tests.sandbox.conftest import DEADLINE
 from tests.sandbox.test_page import Forms
+from tests.services.waiting import PATIENCE_SECONDS
 
 PERSON = "/repos/cake-inc/website/collaborators/octocat"
 INVITATIONS = "/repos/cake-inc/website/invitations"
@@ -19,18 +19,18 @@ INVITATIONS = "/repos/cake-inc/website/invitations"
 async def client(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": "Bearer token"}
     url = f"{sandbox.base_url}/github"
-    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
 @pytest.fixture
 async def visitor(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=sandbox.base_url, follow_redirects=True, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=sandbox.base_url, follow_redirects=True, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
 async def test_who_does_not_say_who_he_is_is_refused(sandbox: Sandbox) -> None:
-    async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/github", timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/github", timeout=PATIENCE_SECONDS) as client:
         answer = await client.get("/users/octocat")
         assert (answer.status_code, answer.json()["message"]) == (401, "Bad credentials")
         answer = await client.get("/users/octocat", headers={"Authorization": "Bearer x", "User-Agent": ""})

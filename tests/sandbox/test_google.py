@@ -11,7 +11,7 @@ import pytest
 from orderup.integrations.google import GRANT, throw_away_key
 from orderup.sandbox import Sandbox
 from orderup.sandbox.google import DOCUMENT, FOLDER, MOST_TOKENS, mask_of
-from tests.sandbox.conftest import DEADLINE
+from tests.services.waiting import PATIENCE_SECONDS
 
 KEY = throw_away_key("http://anywhere")
 FILES = "/drive/v3/files"
@@ -25,7 +25,7 @@ def statement(**claims: Any) -> str:
 
 @pytest.fixture
 async def stranger(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/google", timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/google", timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -39,7 +39,7 @@ async def account(stranger: httpx2.AsyncClient) -> httpx2.AsyncClient:
 @pytest.fixture
 async def visitor(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(
-        base_url=f"{sandbox.base_url}/google", follow_redirects=True, timeout=DEADLINE
+        base_url=f"{sandbox.base_url}/google", follow_redirects=True, timeout=PATIENCE_SECONDS
     ) as client:
         yield client
 

@@ -16,8 +16,8 @@ from orderup.sandbox.hooks import RETRIES
 from orderup.sandbox.jira import MOST_ISSUES
 from orderup.sandbox.jql import Unreadable, read_jql
 from tests.integrations.stranger import Stranger, hangs_up, meet_stranger, says
-from tests.sandbox.conftest import DEADLINE
 from tests.sandbox.test_page import Forms
+from tests.services.waiting import PATIENCE_SECONDS
 
 ISSUE = "/rest/api/3/issue"
 DOCUMENT = {
@@ -51,13 +51,13 @@ FIELDS = {"project": {"key": "BAKE"}, "issuetype": {"name": "Task"}, "summary": 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
     url = f"{sandbox.base_url}/jira"
-    async with httpx2.AsyncClient(base_url=url, auth=("ann@example.com", "token"), timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=url, auth=("ann@example.com", "token"), timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
 @pytest.fixture
 async def visitor(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=sandbox.base_url, follow_redirects=True, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=sandbox.base_url, follow_redirects=True, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -84,7 +84,7 @@ async def test_an_issue_is_made_read_and_changed(sandbox: Sandbox, client: httpx
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic !"}])
 async def test_who_does_not_say_who_he_is_is_refused(sandbox: Sandbox, header: dict[str, str]) -> None:
-    async with httpx2.AsyncClient(timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         answer = await client.post(f"{sandbox.base_url}/jira{ISSUE}", json={"fields": FIELDS}, headers=header)
     assert (answer.status_code, answer.json()["status-code"]) == (401, 401)
     assert sandbox.jira.issues == {}
@@ -255,7 +255,7 @@ async def shop(sandbox: Sandbox) -> AsyncIterator[Stranger]:
 
 
 async def until_sent(sandbox: Sandbox) -> None:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await sandbox.jira.ledger.until(lambda _ledger: all(each.has_ended for each in sandbox.jira.hooks.deliveries))
 
 
@@ -296,7 +296,9 @@ async def test_what_nobody_took_is_sent_again_under_the_same_name(status: int, t
     async with serve_sandbox(scale=100_000) as sandbox, meet_stranger() as shop:
         sandbox.jira.send_hooks(shop.url, "s3cret")
         shop.says = says(status)
-        async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/jira", auth=("a", "b")) as own:
+        async with httpx2.AsyncClient(
+            base_url=f"{sandbox.base_url}/jira", auth=("a", "b"), timeout=PATIENCE_SECONDS
+        ) as own:
             sandbox.jira.move(await make(own))
         await until_sent(sandbox)
     assert len({each.headers["x-atlassian-webhook-identifier"] for each in shop.asked}) == 1
@@ -316,7 +318,9 @@ async def test_who_is_away_is_told_when_he_is_back() -> None:
             await (hangs_up if hung_up <= 2 else says(200))(writer)
 
         shop.says = is_away_at_first
-        async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/jira", auth=("a", "b")) as client:
+        async with httpx2.AsyncClient(
+            base_url=f"{sandbox.base_url}/jira", auth=("a", "b"), timeout=PATIENCE_SECONDS
+        ) as client:
             sandbox.jira.move(await make(client))
         await until_sent(sandbox)
         [delivery] = sandbox.jira.hooks.deliveries

@@ -5,7 +5,7 @@ import httpx2
 
 from orderup.sandbox import Body, Ledger, Outcome, Sandbox
 from orderup.sandbox.ledger import LONGEST_PATH, MOST_ARRIVALS, MOST_PATHS, OTHER_PATHS
-from tests.sandbox.conftest import DEADLINE
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 async def test_what_came_is_listed_with_what_it_was_answered(sandbox: Sandbox, mealbox: httpx2.AsyncClient) -> None:
@@ -63,7 +63,7 @@ async def test_a_fact_can_be_waited_for() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         arrival = ledger.note("GET", "/users/ann", body=Body.HONEST)
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await waiting
         ledger.end(arrival, Outcome.ANSWERED)
         await ledger.until(lambda ledger: ledger.arrivals[-1].outcome is Outcome.ANSWERED)

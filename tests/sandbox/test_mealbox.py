@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from orderup.sandbox import Sandbox
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ async def test_who_is_not_known_is_not_found(mealbox: httpx2.AsyncClient, path: 
 @pytest.mark.parametrize("said", [None, "text/plain", "application/jsonp"])
 async def test_a_request_that_does_not_say_json_is_refused(sandbox: Sandbox, said: str | None) -> None:
     headers = {} if said is None else {"Content-Type": said}
-    async with httpx2.AsyncClient(base_url=sandbox.base_url) as client:
+    async with httpx2.AsyncClient(base_url=sandbox.base_url, timeout=PATIENCE_SECONDS) as client:
         answer = await client.get("/mealbox/users/7c11e1ce2741", headers=headers)
     assert answer.status_code == 415
     assert "application/json" in answer.json()["error"]

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from orderup.sandbox import Sandbox
-from tests.sandbox.conftest import DEADLINE
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 class Forms(HTMLParser):
@@ -47,7 +47,7 @@ class Forms(HTMLParser):
 
 @pytest.fixture
 async def visitor(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=sandbox.base_url, follow_redirects=True, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=sandbox.base_url, follow_redirects=True, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 

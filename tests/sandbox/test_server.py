@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from orderup.sandbox import Outcome, serve_sandbox
-from tests.sandbox.conftest import DEADLINE, JSON, client_of
+from tests.sandbox.conftest import JSON, client_of
 from tests.services.ports import free_port
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ORDERUP, Program
 
 
@@ -45,7 +45,7 @@ async def test_two_beside_each_other_know_nothing_of_each_other() -> None:
 
 
 async def test_it_ends_at_once_though_somebody_waits() -> None:
-    async with asyncio.timeout(DEADLINE), httpx2.AsyncClient(headers=JSON, timeout=None) as patient:
+    async with asyncio.timeout(PATIENCE_SECONDS), httpx2.AsyncClient(headers=JSON, timeout=None) as patient:
         async with serve_sandbox() as sandbox:
             asking = asyncio.create_task(patient.get(f"{sandbox.base_url}/mealbox/products/family-box"))
             await sandbox.mealbox.ledger.until(lambda ledger: ledger.arrivals)
@@ -68,7 +68,7 @@ def command(tmp_path: Path, port: int) -> Iterator[Program]:
 
 
 def told_address(program: Program) -> str:
-    wait_until(lambda: "Ctrl-C" in program.printed(), seconds=DEADLINE, what="the sandbox says where it is")
+    wait_until(lambda: "Ctrl-C" in program.printed(), what="the sandbox says where it is")
     return program.printed().partition("The sandbox is at ")[2].partition(": ")[0]
 
 
@@ -77,9 +77,9 @@ def test_the_command_serves_until_a_signal(command: Program, port: int, name: si
     url = told_address(command.launch())
     assert url == f"http://127.0.0.1:{port}"
     assert "is taken" not in command.printed()
-    assert httpx2.get(f"{url}/mealbox/products/family-box", headers=JSON, timeout=DEADLINE).status_code == 200
+    assert httpx2.get(f"{url}/mealbox/products/family-box", headers=JSON, timeout=PATIENCE_SECONDS).status_code == 200
     command.send(name)
-    assert command.wait(seconds=DEADLINE) == 0
+    assert command.wait() == 0
     assert "Traceback" not in command.printed()
 
 
@@ -88,25 +88,25 @@ def test_the_command_says_where_it_is_instead_of_at_a_port_that_is_taken(command
         url = told_address(command.launch())
         assert f"Port {port} is taken." in command.printed()
         assert f"PRODUCT_SERVICE_URL={url}/mealbox" in command.printed()
-        assert httpx2.get(url, timeout=DEADLINE).status_code == 200
+        assert httpx2.get(url, timeout=PATIENCE_SECONDS).status_code == 200
 
 
 def test_mail_sent_to_where_the_command_says_is_in_its_inbox(command: Program) -> None:
     url = told_address(command.launch())
     told = re.search(r"SMTP_HOST=(\S+) SMTP_PORT=(\d+) SMTP_SECURITY=none", command.printed())
     assert told is not None
-    with smtplib.SMTP(told[1], int(told[2]), timeout=DEADLINE) as client:
+    with smtplib.SMTP(told[1], int(told[2]), timeout=PATIENCE_SECONDS) as client:
         client.sendmail("a@b.example", "c@d.example", b"Subject: Number 21\r\n\r\nHello")
-    assert "Number 21" in httpx2.get(f"{url}/smtp/", timeout=DEADLINE).text
+    assert "Number 21" in httpx2.get(f"{url}/smtp/", timeout=PATIENCE_SECONDS).text
 
 
 def test_beyond_this_machine_it_listens_only_with_a_name_and_warns(tmp_path: Path, port: int) -> None:
     command: list[str | Path] = [ORDERUP, "sandbox", "--port", str(port), "--host", "0.0.0.0"]  # noqa: S104  what it is about
     with Program("nameless", command, log=tmp_path / "nameless.log").launch() as nameless:
-        assert nameless.wait(seconds=DEADLINE) != 0
+        assert nameless.wait() != 0
         assert "--name" in nameless.printed()
     with Program("named", [*command, "--name", "sandbox"], log=tmp_path / "named.log").launch() as named:
         assert told_address(named) == f"http://sandbox:{port}"
         assert "Careful" in named.printed()
         url = f"http://127.0.0.1:{port}"
-        assert httpx2.get(url, headers={"Host": "sandbox"}, timeout=DEADLINE).status_code == 200
+        assert httpx2.get(url, headers={"Host": "sandbox"}, timeout=PATIENCE_SECONDS).status_code == 200

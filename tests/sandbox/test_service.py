@@ -13,8 +13,8 @@ from orderup.sandbox.border import Refused
 from orderup.sandbox.ledger import Outcome
 from orderup.sandbox.server import listen, serve_app
 from orderup.sandbox.service import LARGEST_REQUEST, Asked, Call, Form, Said, Service, Switch
-from tests.sandbox.conftest import DEADLINE
 from tests.sandbox.test_page import Forms
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 class Letters(Service):
@@ -75,13 +75,13 @@ async def base_url(letters: Letters) -> AsyncIterator[str]:
 @pytest.fixture
 async def client(base_url: str) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": "Bearer stamp"}
-    async with httpx2.AsyncClient(base_url=f"{base_url}/letters", headers=headers, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=f"{base_url}/letters", headers=headers, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
 @pytest.fixture
 async def visitor(base_url: str) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=base_url, follow_redirects=True, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(base_url=base_url, follow_redirects=True, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -138,11 +138,11 @@ async def test_a_reset_and_a_hang_take_effect_only_if_the_switch_says_so(
         await post(client)
     letters.switch(delay_seconds=3600, takes_effect=takes_effect)
     asking = asyncio.create_task(post(client))
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await letters.ledger.until(lambda ledger: ledger.counts["/v1/letters"] == 2)
         await letters.ledger.until(lambda _ledger: len(letters.posted) == 2 * takes_effect)
     asking.cancel()
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await letters.ledger.until(lambda ledger: ledger.arrivals[-1].outcome is Outcome.CALLER_LEFT)
     assert len(letters.posted) == (2 if takes_effect else 0)
 

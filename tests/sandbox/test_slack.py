@@ -8,21 +8,23 @@ import pytest
 
 from orderup.sandbox import Sandbox
 from orderup.sandbox.slack import MOST_CHANNELS, MOST_MESSAGES
-from tests.sandbox.conftest import DEADLINE
+from tests.services.waiting import PATIENCE_SECONDS
 
 TOKEN = {"Authorization": "Bearer xoxb-1"}
 
 
 @pytest.fixture
 async def bot(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=f"{sandbox.base_url}/slack/api", headers=TOKEN, timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(
+        base_url=f"{sandbox.base_url}/slack/api", headers=TOKEN, timeout=PATIENCE_SECONDS
+    ) as client:
         yield client
 
 
 @pytest.fixture
 async def visitor(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(
-        base_url=f"{sandbox.base_url}/slack", follow_redirects=True, timeout=DEADLINE
+        base_url=f"{sandbox.base_url}/slack", follow_redirects=True, timeout=PATIENCE_SECONDS
     ) as client:
         yield client
 
@@ -45,7 +47,7 @@ async def asked(bot: httpx2.AsyncClient, method: str, **given: Any) -> dict[str,
 async def test_who_brings_no_token_of_a_bot_is_told_so_with_200(
     sandbox: Sandbox, header: dict[str, str], error: str
 ) -> None:
-    async with httpx2.AsyncClient(timeout=DEADLINE) as client:
+    async with httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         answer = await client.post(f"{sandbox.base_url}/slack/api/auth.test", headers=header)
     assert (answer.status_code, answer.json()) == (200, {"ok": False, "error": error})
 

@@ -11,7 +11,7 @@ import pytest
 from orderup.sandbox import Outcome, Sandbox, serve_sandbox
 from orderup.sandbox.border import Refused
 from orderup.sandbox.smtp import LARGEST_MAIL, MOST_MAILS
-from tests.sandbox.conftest import DEADLINE
+from tests.services.waiting import PATIENCE_SECONDS
 
 
 def a_mail(*, subject: str = "Hello", text: str = "World\n.\nend") -> EmailMessage:
@@ -31,14 +31,14 @@ async def send(
         username=username,
         password=password,
         start_tls=False,
-        timeout=DEADLINE,
+        timeout=PATIENCE_SECONDS,
     )
 
 
 @pytest.fixture
 async def visitor(sandbox: Sandbox) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(
-        base_url=f"{sandbox.base_url}/smtp", follow_redirects=True, timeout=DEADLINE
+        base_url=f"{sandbox.base_url}/smtp", follow_redirects=True, timeout=PATIENCE_SECONDS
     ) as client:
         yield client
 
@@ -84,7 +84,7 @@ async def test_a_mail_may_be_kept_before_the_connection_breaks(
 
 async def test_who_leaves_while_it_hangs_is_noted(sandbox: Sandbox) -> None:
     sandbox.smtp.switch(route="greet", body="hang")
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         _, writer = await asyncio.open_connection("127.0.0.1", sandbox.smtp.port)
         writer.write(b"EHLO me\r\n")
         await sandbox.smtp.ledger.until(lambda ledger: ledger.counts["/greet"])
@@ -94,7 +94,7 @@ async def test_who_leaves_while_it_hangs_is_noted(sandbox: Sandbox) -> None:
 
 
 async def test_it_ends_at_once_though_somebody_waits() -> None:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async with serve_sandbox() as sandbox:
             sandbox.smtp.switch(route="name_sender", delay_seconds=3600)
             sending = asyncio.create_task(send(sandbox, a_mail()))

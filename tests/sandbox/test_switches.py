@@ -11,7 +11,8 @@ from orderup.sandbox import Ledger, Outcome, Sandbox, serve_sandbox
 from orderup.sandbox.behaviour import LONGEST_DELAY
 from orderup.sandbox.border import LARGEST_BODY, Refused
 from orderup.sandbox.collection import LONGEST_ID, MOST_THINGS
-from tests.sandbox.conftest import DEADLINE, client_of
+from tests.sandbox.conftest import client_of
+from tests.services.waiting import PATIENCE_SECONDS
 
 BOX = "/products/classic-box"
 HONEST = {"code": "classic-box", "name": "Classic Box", "price": 9.99}
@@ -25,7 +26,7 @@ async def switch(mealbox: httpx2.AsyncClient, path: str, /, **given: Any) -> dic
 
 
 async def last_ends(ledger: Ledger) -> Outcome:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await ledger.until(lambda ledger: ledger.arrivals and ledger.arrivals[-1].outcome is not Outcome.UNDER_WAY)
     return ledger.arrivals[-1].outcome
 
@@ -79,12 +80,12 @@ async def test_whoever_is_let_wait_waits_alone_until_he_leaves(given: dict[str, 
         await switch(mealbox, BOX, **given)
         ledger = sandbox.mealbox.ledger
         asking = asyncio.create_task(mealbox.get(BOX))
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await ledger.until(lambda ledger: ledger.counts[BOX] == 1)
         assert (await mealbox.get("/products/veggie-box")).status_code == 500
         assert ledger.arrivals[0].outcome is Outcome.UNDER_WAY
         asking.cancel()
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await ledger.until(lambda ledger: ledger.arrivals[0].outcome is Outcome.CALLER_LEFT)
         assert ledger.arrivals[0].status is None
 
@@ -107,7 +108,7 @@ async def test_a_reset_is_one_and_not_an_end_in_order(sandbox: Sandbox) -> None:
     sandbox.mealbox.products.switch("classic-box", body="reset")
     port = int(sandbox.base_url.rpartition(":")[2])
     request = f"GET /mealbox{BOX} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n"
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(request.encode())

@@ -9,10 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.services.waiting import wait_until
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ROOT, Program
 from tests.shops.mealbox.conftest import GOOD
-from tests.shops.served import PATIENCE_SECONDS
 
 SECONDS = 90
 TOKEN = "only-for-figures"
@@ -79,5 +78,6 @@ def test_an_order_goes_through_nginx_and_each_customer_is_known_by_his_own_addre
     with httpx2.stream("GET", first.json()["links"]["events"], timeout=PATIENCE_SECONDS) as answer:
         assert any('"operation.completed"' in line for line in answer.iter_lines())
     # the API of staff asks for a token; figures are for Prometheus alone, who asks the shop itself
-    assert httpx2.get(f"{deployed.back}/api/operations").status_code == 401
-    assert httpx2.get(f"{deployed.back}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404
+    assert httpx2.get(f"{deployed.back}/api/operations", timeout=PATIENCE_SECONDS).status_code == 401
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert httpx2.get(f"{deployed.back}/metrics", headers=headers, timeout=PATIENCE_SECONDS).status_code == 404

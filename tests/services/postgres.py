@@ -72,15 +72,18 @@ class PostgresCluster:
     """A server of its own on a port of its own, to be stopped, killed and started again by a test.
 
     Its data outlives `stop` and `kill`: PostgreSQL writes them to the system, which is not killed. They do not outlive
-    the machine, since it never waits for the disk (fsync is off) unless `durable` says so.
+    the machine, since it never waits for the disk (fsync is off) unless `durable` says so. `also_at`: an address
+    besides 127.0.0.1 at which it listens, to whoever reaches it.
     """
 
-    def __init__(self, programs: Path, *, owner: int | None = None, durable: bool = False) -> None:
+    def __init__(
+        self, programs: Path, *, owner: int | None = None, durable: bool = False, also_at: str | None = None
+    ) -> None:
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self._programs = programs
         self._owner = os.getpid() if owner is None else owner
-        self._durable = durable
+        self._durable, self._also_at = durable, also_at
         # PostgreSQL refuses to run as root.
         self._user = user_for("postgres")
         self._folder = new_folder("postgres", user=self._user)
@@ -109,11 +112,14 @@ class PostgresCluster:
             extra_groups=None if self._user is None else [],
             cwd=self._folder,
         )
+        if self._also_at is not None:
+            with (self._data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all trust\n")
 
     def start(self) -> None:
         """Return when the server answers. After `kill` it may first have to recover, which is waited for."""
         try:
-            wait_until(self._runs, seconds=60, what="PostgreSQL answers")
+            wait_until(self._runs, what="PostgreSQL answers")
         except (TimeoutError, ChildProcessError) as error:
             error.add_note(last_lines(self._folder))
             raise
@@ -135,7 +141,7 @@ class PostgresCluster:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         settings = [
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={','.join(filter(None, ['127.0.0.1', self._also_at]))}",
             f"port={self.port}",
             "unix_socket_directories=",
             "max_connections=200",

@@ -43,9 +43,10 @@ def start(program: Path, owner: int) -> str:
 
 
 class Broker:
-    """A broker on a port of its own, to be killed and started again by a test. Its data outlive that."""
+    """A broker on a port of its own, to be killed and started again by a test. Its data outlive that. `also_at`: an
+    address besides 127.0.0.1 at which it listens, to whoever reaches it."""
 
-    def __init__(self, program: Path, *, owner: int | None = None) -> None:
+    def __init__(self, program: Path, *, owner: int | None = None, also_at: str | None = None) -> None:
         self._program, self._owner = program, os.getpid() if owner is None else owner
         self._port, self._user = free_port(), user_for("rabbitmq")
         self._folder = new_folder("rabbitmq", user=self._user)
@@ -69,6 +70,10 @@ class Broker:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq"),
         }
+        if also_at is not None:
+            # what the file says of listeners goes before the environment
+            told = [f"listeners.tcp.{at} = {address}:{self._port}" for at, address in enumerate(("127.0.0.1", also_at))]
+            (self._folder / "rabbitmq.conf").write_text("\n".join(["loopback_users = none", *told, ""]))
 
     def start(self) -> None:
         """Return when it answers."""
@@ -81,7 +86,7 @@ class Broker:
             environment=self.environment,
         )
         try:
-            wait_until(lambda: _answers(keeper, self.url), seconds=90, what="RabbitMQ answers")
+            wait_until(lambda: _answers(keeper, self.url), what="RabbitMQ answers")
         except (TimeoutError, ChildProcessError) as error:
             error.add_note(last_lines(self._folder))
             raise

@@ -49,7 +49,7 @@ def start(program: Path, owner: int) -> str:
     keeper = run_kept(command, folder=folder, owner=owner)
     url = f"redis://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(keeper, url), seconds=20, what="Redis answers")
+        wait_until(lambda: _answers(keeper, url), what="Redis answers")
     except (TimeoutError, ChildProcessError) as error:
         error.add_note(last_lines(folder))
         raise
@@ -75,7 +75,7 @@ def empty_database(url: str) -> Iterator[str]:
         claimed.extend(candidate for candidate in _urls(url) if not claimed and _claim(candidate))
         return bool(claimed)
 
-    wait_until(claim, seconds=60, what=f"one of Redis's databases 1 to 15 at {url} is empty")
+    wait_until(claim, what=f"one of Redis's databases 1 to 15 at {url} is empty")
     try:
         yield claimed[0]
     finally:

@@ -99,7 +99,7 @@ def test_a_server_ends_when_its_owner_is_killed(redis_program: Path) -> None:
         url = redis.start(redis_program, owner.pid)
         owner.send_signal(signal.SIGKILL)
     with Redis.from_url(url, retry=None) as client:
-        wait_until(lambda: not answers(client), seconds=10, what="Redis is gone")
+        wait_until(lambda: not answers(client), what="Redis is gone")
 
 
 def answers(client: Redis) -> bool:

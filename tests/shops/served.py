@@ -15,9 +15,9 @@ from orderup.cli.stand_ins import lead_to, missing_settings
 from orderup.model.operation import Operation
 from orderup.sandbox.server import Sandbox, serve_sandbox
 from orderup.settings import Settings
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.house import until
 
-PATIENCE_SECONDS = 30.0
 T = TypeVar("T")
 
 
@@ -51,10 +51,11 @@ async def serve_shop(
     sandbox: Sandbox | None = None,
     scale: float = 1,
     prepare: Callable[[Sandbox], None] = lambda _sandbox: None,
+    at_root: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """`sandbox`: one that outlives it; None: its own, whose delays are divided by `scale`. prepare: before the shop
-    opens."""
+    opens. at_root: without the shop's name before its paths."""
     async with AsyncExitStack() as stack:
         if sandbox is None:
             sandbox = await stack.enter_async_context(serve_sandbox(scale=scale))
@@ -68,7 +69,7 @@ async def serve_shop(
                 [shop],
                 sockets,
                 grace=timedelta(0),
-                at_root=True,
+                at_root=at_root,
                 greet=lambda house, _front, _back: houses.append(house),
             )
         )

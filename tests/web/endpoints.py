@@ -14,32 +14,46 @@ from uuid import uuid4
 
 import httpx2
 
-from orderup.cli.assembly import House
+from orderup.cli.assembly import House, make_engine
 from orderup.cli.shops import load_shops
 from orderup.cli.stand_ins import lead_to, missing_settings
 from orderup.db.busy import schedule_rows
-from orderup.db.deliveries import Outcome, add_deliveries, register_target, settle
+from orderup.db.connect import open_database
+from orderup.db.database import WriteConnection
+from orderup.db.deliveries import Outcome, register_target, settle
 from orderup.db.read import events_between
 from orderup.engine.engine import Engine
+from orderup.engine.limit import pause_queue
 from orderup.engine.place import place_order
+from orderup.engine.schedule import pause_schedule, register_schedules
 from orderup.engine.steer import cancel_operation
 from orderup.errors import Conflict
 from orderup.model.delivery import show_delivery_id
 from orderup.model.event import Audience, Event
-from orderup.model.ids import read_id, show_id
+from orderup.model.ids import OperationId, read_id, show_id
+from orderup.model.operation import Draft
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.task import TaskStatus
+from orderup.model.work import settle as end_if_over
 from orderup.sandbox import serve_sandbox
 from orderup.sandbox.server import Sandbox
 from orderup.settings import Settings
 from orderup.shops.bakery.plan import plan_issue
+from orderup.shops.campaigns.campaign import parse_campaign
+from orderup.shops.campaigns.campaigns import write_row
+from orderup.shops.campaigns.campaigns_api import CAMPAIGN
+from orderup.shops.campaigns.import_pages import sample
+from orderup.shops.campaigns.plan import plan_campaign
 from orderup.shops.coffee.plan import COFFEE, QUEUE as BREWING
 from orderup.web.app import OrderupApp
 from orderup.web.order_keys import new_order_key
 from orderup.web.tokens import Role
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.house import ASKED, CHAIN, SECRET, open_test_house, place, settings_for, token_of, until, workshop
 from tests.web.sample import serving
 
+# Below it clients know errors in FastAPI's own shape, in place of problems.
+TELLS_DETAILS = "/campaigns/api/tasks/"
 METHODS = ("get", "put", "post", "patch", "delete")
 WEBSOCKET = "WEBSOCKET"
 OWNER, STRANGER = "ann", "bob"
@@ -48,7 +62,7 @@ BOX = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
 # Of whom and of what the sandbox says nothing, for as long as anybody waits: nothing happens to such an order.
 SILENT_BOX = {"user_id": "silent", "product_code": "silent-box"}
 # The shops whose routes lie below their names.
-SHOPS = ("pizza", "coffee", "mealbox", "bakery")
+SHOPS = ("pizza", "coffee", "mealbox", "bakery", "campaigns")
 CAKE = {"name": "Egg Cake", "ingredients": {"eggs": 3, "flour": 100.0}}
 EMPLOYEE = {"firstName": "Jack", "lastName": "Harrot", "permissions": {"oven": True}}
 # Of a rule at Jira that tells the bakery of issues.
@@ -88,6 +102,11 @@ class Endpoint:
         return "text/html" in content or self.success == 303
 
     @property
+    def tells_details(self) -> bool:
+        """Refuses in FastAPI's own shape."""
+        return f"{self.path}/".startswith(TELLS_DETAILS)
+
+    @property
     def has_body(self) -> bool:
         """Of JSON."""
         return "application/json" in self.operation.get("requestBody", {}).get("content", {})
@@ -107,13 +126,14 @@ def endpoints_of(kind: str, app: OrderupApp) -> Iterator[Endpoint]:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to send. key: of the order's links. form: in place of a body. query: without its question mark. headers:
-    besides the token."""
+    """What to send. key: of the order's links. form: in place of a body; files: beside its fields. query: without its
+    question mark. headers: besides the token."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     key: str | None = None
     form: Mapping[str, str] | None = None
+    files: Mapping[str, tuple[str, str, str]] | None = None
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -126,7 +146,7 @@ class World:
 
     def __init__(self, house: House, ports: Mapping[str, int]) -> None:
         self.house, self.ports = house, ports
-        self.client = httpx2.AsyncClient(timeout=20)
+        self.client = httpx2.AsyncClient(timeout=PATIENCE_SECONDS)
         self.barista: asyncio.Task[None] | None = None
         self.endpoints = [*endpoints_of("front", house.front), *endpoints_of("back", house.back)]
 
@@ -309,7 +329,7 @@ async def delivery(world: World) -> Ask:
     engine = world.house.engine
     [event, *_] = await told(engine, read_id(await world.operation()))
     here, now = Outcome(event.seq, event.operation_id), engine.now()
-    await engine.database.write(lambda connection: add_deliveries(connection, "shelf", [event], now=now))
+    await engine.database.write(lambda connection: settle(connection, "shelf", [], told=[event], now=now))
     await engine.database.write(lambda connection: settle(connection, "shelf", [here], now=now))
     return Ask({"id": show_delivery_id(event.seq, "shelf")}, form={})
 
@@ -501,6 +521,92 @@ async def jira_hook(_world: World) -> Ask:
     return Ask(body={"issue": {"key": "BAKE-1"}}, headers={"X-Automation-Secret": AUTOMATION_SECRET})
 
 
+async def new_client_task(_world: World) -> Ask:
+    return Ask(body={"status": "Not Started"})
+
+
+async def client_task(world: World) -> Ask:
+    body = {"status": "Not Started"}
+    answer = await world.send("front", "POST", "/campaigns/api/tasks", token=token_of(Role.CUSTOMER), body=body)
+    assert answer.status_code == 201, answer.text
+    return Ask({"id": str(answer.json()["task"]["id"])})
+
+
+async def client_task_change(world: World) -> Ask:
+    return Ask((await client_task(world)).parameters, body={"status": "Completed"})
+
+
+def campaign_body() -> dict[str, Any]:
+    """Of one that there is not yet."""
+    return {**CAMPAIGN, "campaign_id": uuid4().hex}
+
+
+async def new_campaign(_world: World) -> Ask:
+    return Ask(body=campaign_body())
+
+
+async def campaign(world: World) -> Ask:
+    """Of OWNER's, with a key. Nothing of it is submitted while somebody looks at it."""
+    engine, key, about = world.house.engine, new_order_key(SECRET), parse_campaign(campaign_body())
+    await pause_queue(engine, "campaigns/submit", by="ann")
+
+    def write(connection: WriteConnection, operation_id: OperationId) -> None:
+        write_row(connection, operation_id, about)
+
+    hashed: dict[str, Any] = {"key_hash": key.hash.hex(), "key_salt": key.salt.hex()}
+    plan = plan_campaign(about)
+    placed = await place_order(engine, "campaigns", plan, also=write, owner=OWNER, **hashed)
+    return Ask({"id": show_id(placed.id)}, key=key.text)
+
+
+async def campaign_button(world: World) -> Ask:
+    return Ask((await campaign(world)).parameters, form={"verb": "pause"})
+
+
+async def failed_campaign(world: World, memo: str | None = None) -> Ask:
+    """Whose first task is errored. memo: of that."""
+    found = await campaign(world)
+    id = read_id(found.parameters["id"])
+
+    def fail(draft: Draft) -> None:
+        now = world.house.engine.now()
+        ended = {"due_at": None, "deadline_at": None, "finished_at": now}
+        draft.set_task(0, status=TaskStatus.ERRORED, error="it failed", memo=memo, **ended)
+        end_if_over(draft, now=now)
+
+    await world.house.engine.desk.decide(id, fail)
+    return Ask({**found.parameters, "task_id": f"{found.parameters['id']}-0"}, form={})
+
+
+async def unknown_campaign(world: World) -> Ask:
+    """Of which nobody knows whether the platform has it."""
+    return await failed_campaign(world, '{"at": 1}')
+
+
+async def campaign_to_settle(world: World) -> Ask:
+    return Ask((await unknown_campaign(world)).parameters, body={"platform_id": "c-17"})
+
+
+async def campaign_settled_by_form(world: World) -> Ask:
+    return Ask((await unknown_campaign(world)).parameters, form={"is_there": "yes", "platform_id": "c-17"})
+
+
+async def new_import(_world: World) -> Ask:
+    return Ask(form={}, files={"file": ("campaigns.csv", sample(), "text/csv")})
+
+
+async def an_import(world: World) -> Ask:
+    """That is ready."""
+    path, file = "/campaigns/campaigns/import", (await new_import(world)).files
+    answer = await world.send("front", "POST", path, token=token_of(Role.STAFF), files=file)
+    assert answer.status_code == 202, answer.text
+    return Ask({"id": answer.json()["id"]})
+
+
+async def import_button(world: World) -> Ask:
+    return Ask((await an_import(world)).parameters, form={"verb": "discard"})
+
+
 RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/healthz"): nothing,
     ("GET", "/readyz"): nothing,
@@ -572,6 +678,42 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("POST", "/bakery/people/{id}"): employee_button,
     ("POST", "/bakery/people/{id}/fire"): dismissal,
     ("GET", "/bakery/services"): nothing,
+    ("GET", "/campaigns/api/healthchecker"): nothing,
+    ("POST", "/campaigns/api/tasks"): new_client_task,
+    ("GET", "/campaigns/api/tasks"): nothing,
+    ("GET", "/campaigns/api/tasks/{id}"): client_task,
+    ("PATCH", "/campaigns/api/tasks/{id}"): client_task_change,
+    ("DELETE", "/campaigns/api/tasks/{id}"): client_task,
+    ("POST", "/campaigns/api/tasks/"): new_client_task,
+    ("GET", "/campaigns/api/tasks/"): nothing,
+    ("GET", "/campaigns/api/tasks/{id}/"): client_task,
+    ("PATCH", "/campaigns/api/tasks/{id}/"): client_task_change,
+    ("DELETE", "/campaigns/api/tasks/{id}/"): client_task,
+    ("POST", "/campaigns/campaigns"): new_campaign,
+    ("GET", "/campaigns/campaigns"): nothing,
+    ("GET", "/campaigns/campaigns/{id}"): campaign,
+    ("DELETE", "/campaigns/campaigns/{id}"): campaign,
+    ("GET", "/campaigns/campaigns/{id}/events"): campaign,
+    (WEBSOCKET, "/campaigns/campaigns/{id}/live"): campaign,
+    ("POST", "/campaigns/campaigns/{id}/tasks/{task_id}/settle"): campaign_to_settle,
+    ("POST", "/campaigns/campaigns/import"): new_import,
+    ("GET", "/campaigns/campaigns/imports"): nothing,
+    ("GET", "/campaigns/campaigns/imports/{id}"): an_import,
+    ("GET", "/campaigns/campaigns/imports/{id}/errors.csv"): an_import,
+    ("POST", "/campaigns/campaigns/imports/{id}/start"): an_import,
+    ("POST", "/campaigns/campaigns/imports/{id}/discard"): an_import,
+    ("GET", "/campaigns/"): nothing,
+    ("POST", "/campaigns/campaigns/{id}"): campaign_button,
+    ("POST", "/campaigns/campaigns/{id}/{task_id}/retry"): failed_campaign,
+    ("POST", "/campaigns/campaigns/{id}/{task_id}/settle"): campaign_settled_by_form,
+    ("GET", "/campaigns/imports"): nothing,
+    ("POST", "/campaigns/imports"): new_import,
+    ("GET", "/campaigns/imports/{id}"): an_import,
+    ("POST", "/campaigns/imports/{id}"): import_button,
+    ("GET", "/campaigns/imports/{id}/errors.csv"): an_import,
+    ("GET", "/campaigns/sample.csv"): nothing,
+    ("GET", "/campaigns/tasks"): nothing,
+    ("GET", "/campaigns/services"): nothing,
     ("POST", "/pizza/pizzas"): new_order,
     ("GET", "/pizza/pizzas/{id}"): order,
     ("DELETE", "/pizza/pizzas/{id}"): order,
@@ -603,6 +745,7 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("POST", "/api/queues/{shop}/{kind}/pause"): queue,
     ("POST", "/api/queues/{shop}/{kind}/resume"): queue,
     ("GET", "/api/workers"): nothing,
+    ("GET", "/api/celery"): nothing,
     ("GET", "/api/schedules"): nothing,
     ("POST", "/api/schedules/{shop}/{name}/pause"): schedule,
     ("POST", "/api/schedules/{shop}/{name}/resume"): schedule,
@@ -635,6 +778,7 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
     ("GET", "/queues"): nothing,
     ("POST", "/queues/{shop}/{kind}"): queue_button,
     ("GET", "/workers"): nothing,
+    ("GET", "/celery"): nothing,
     ("GET", "/schedules"): nothing,
     ("POST", "/schedules/{shop}/{name}"): schedule_button,
     ("GET", "/deliveries"): nothing,
@@ -653,11 +797,26 @@ RECIPES: Mapping[tuple[str, str], Recipe] = {
 async def open_world(folder: Path, **values: Any) -> AsyncIterator[World]:
     async with open_services() as (sandbox, services):
         settings = settings_for(folder, **services, **values)
+        await pause_what_comes_by_itself(settings)
         async with open_served_house(lead_to(sandbox, settings, missing_settings(settings, load_shops([])))) as served:
             world = World(*served)
             async with world.client:
                 yield world
                 await world.no_barista()
+
+
+async def pause_what_comes_by_itself(settings: Settings) -> None:
+    """Before any clock runs: tests count what is in the log."""
+    shops = load_shops([])
+    database = open_database(settings.database_url, shops=shops)
+    await database.open()
+    try:
+        engine = make_engine(settings, database, shops)
+        polling = next(shop for shop in shops if shop.name == "campaigns").schedules["follow_tasks"]
+        await register_schedules(engine, {"campaigns/follow_tasks": polling})
+        assert await pause_schedule(engine, "campaigns/follow_tasks", is_paused=True)
+    finally:
+        await database.close()
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from orderup.shop import Context, Shop
 from orderup.web.app import OrderupApp
 from orderup.web.auth import utc_now
 from orderup.web.tokens import Role, mint_token
+from tests.services.waiting import PATIENCE_SECONDS
 
 SECRET = SecretStr("a-key-of-thirty-two-characters-or-more")
 BACK_URL = "http://localhost:8001"
@@ -43,7 +44,6 @@ def workshop() -> Shop:
 
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 30
 CHAIN = Plan.chain(PlannedTask("saw"), PlannedTask("glue"), PlannedTask("paint"))
 ASKED = Plan.chain(PlannedTask("saw"), PlannedTask("paint"), approval=Approval("Make a chair?"))
 
@@ -73,7 +73,9 @@ async def open_test_house(
 def client_of(app: OrderupApp, *, token: str | None = None) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    return httpx2.AsyncClient(transport=transport, base_url="http://localhost:8001", headers=headers, timeout=30)
+    return httpx2.AsyncClient(
+        transport=transport, base_url="http://localhost:8001", headers=headers, timeout=PATIENCE_SECONDS
+    )
 
 
 def token_of(role: Role, name: str = "ann", *, shop: str | None = None, region: str | None = None) -> str:

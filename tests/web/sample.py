@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from orderup import errors
+from orderup.sandbox.server import stop_listening
 from orderup.settings import Settings
 from orderup.web.app import MountedShop, OrderupApp, Readiness, always_ready, build_app, nobody_is_revoked
 from orderup.web.auth import OPEN, AsAdmin, AsAnyone, AsCustomer, AsOrderCaller, AsStaff, AsWorker
@@ -23,6 +24,7 @@ from orderup.web.order_keys import OrderKey, hash_order_key, may_see_order, orde
 from orderup.web.routes import RequestModel, Router, never_by_head, takes_its_time, waiting
 from orderup.web.server import server_config
 from orderup.web.tokens import Role, mint_token
+from tests.services.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 SECRET = SecretStr("a-key-of-thirty-two-characters-or-more")
@@ -30,7 +32,6 @@ CLOSED = Settings(secret_key=SECRET, worker_token=SecretStr("knead-knead-knead")
 LAPTOP = Settings()
 SALT = bytes(16)
 KEY = OrderKey(order_key(SECRET, SALT), SALT, hash_order_key(order_key(SECRET, SALT)))
-DEADLINE = 10.0
 
 
 class Topping(RequestModel):
@@ -232,11 +233,12 @@ async def serving(app: OrderupApp, settings: Settings) -> AsyncIterator[int]:
                 yield listener.getsockname()[1]
             finally:
                 server.should_exit = True
+                stop_listening(server)
 
 
 async def exchange(port: int, *parts: bytes) -> bytes:
     """Send these bytes as they are, and read until the server closes. Nothing: it cut us off while we were sending."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for part in parts:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import jsonschema_rs
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROWS = sorted(RECIPES, key=lambda row: (row[1], row[0]))
 WRITES = [row for row in ROWS if row[0] not in {"GET", WEBSOCKET}]
 MIB = 1 << 20
+WORDS: Mapping[str, Any] = {"true": True, "false": False}
 # One of each type that JSON has, with none of the values that a field could mean.
 SAMPLES: tuple[Any, ...] = (None, True, 5, -1, 1.5, 1e300, "", "x" * 20_000, "no such thing", [], [[]], {}, {"a": 1})
 QUERIES = ("x", "", "-1", "1.5", "1e3", "99999999999999999999", "true", "null", "[]", "x" * 200, "1,2", "%", "²")
@@ -75,14 +77,38 @@ async def post(world: World, endpoint: Endpoint, ask: Ask, content: Any, **heade
     return await world.client.request(endpoint.method, url, content=content, headers=headers)
 
 
-def assert_refused(answer: httpx2.Response, status: int, field: str | None, sent: object) -> None:
-    """A problem that names the field, or what lies in it."""
-    problem = answer.json()
+def assert_refused(endpoint: Endpoint, answer: httpx2.Response, status: int, field: str | None, sent: object) -> None:
+    """In the shape that is usual there; `field`, or what lies in it, is named."""
+    if endpoint.tells_details:
+        # what cannot be read at all is 422, too, as FastAPI has it
+        assert_details(answer, 422 if status == 400 else status, field, (str(endpoint), sent))
+    else:
+        assert_problem(answer, status, field, (str(endpoint), sent))
+
+
+def assert_problem(answer: httpx2.Response, status: int, field: str | None, sent: object) -> None:
     assert answer.status_code == status, (sent, answer.text)
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["content-type"] == "application/problem+json", sent
+    problem = answer.json()
+    assert problem["status"] == status
     if field is not None:
-        named = [error["field"] for error in problem["errors"]]
-        assert any(name == field or name.startswith(f"{field}.") for name in named), (sent, problem)
+        assert_named(field, [error["field"] for error in problem["errors"]], (sent, problem))
+
+
+def assert_details(answer: httpx2.Response, status: int, field: str | None, sent: object) -> None:
+    assert answer.status_code == status, (sent, answer.text)
+    assert answer.headers["content-type"] == "application/json", sent
+    told = answer.json()
+    assert set(told) == {"detail"}
+    if field is None:
+        assert isinstance(told["detail"], str), (sent, told)
+        return
+    assert all(set(each) == {"type", "loc", "msg"} for each in told["detail"]), (sent, told)
+    assert_named(field, [".".join(map(str, each["loc"])) for each in told["detail"]], (sent, told))
+
+
+def assert_named(field: str, named: list[str], told: object) -> None:
+    assert any(name == field or name.startswith(f"{field}.") for name in named), told
 
 
 def encode(value: object) -> bytes:
@@ -135,7 +161,7 @@ async def test_what_is_no_json_object_is_refused_everywhere(
         answer = await post(world, endpoint, ask, content)
         # Who nests 100,000 levels may run into either bound first.
         expected = answer.status_code if len(content) > 1_000 and answer.status_code == 400 else status
-        assert_refused(answer, expected, "body", (str(endpoint), content[:50]))
+        assert_refused(endpoint, answer, expected, "body", content[:50])
         await assert_unchanged(world, endpoint, ask)
 
 
@@ -144,7 +170,7 @@ async def test_a_field_that_nobody_knows_is_refused_by_its_name(world: World, wi
         ask = await ready(world, endpoint)
         for name in ("nonsense", "__proto__", "", "Token", "ключ"):
             answer = await post(world, endpoint, ask, encode({**ask.body, name: 1}))
-            assert_refused(answer, 422, f"body.{name}", (str(endpoint), name))
+            assert_refused(endpoint, answer, 422, f"body.{name}", name)
         await assert_unchanged(world, endpoint, ask)
 
 
@@ -155,7 +181,8 @@ async def test_a_required_field_that_is_missing_is_named(world: World, with_body
         for name, _, is_required in fields_of(body_of(world, endpoint)):
             if is_required:
                 without = {key: value for key, value in ask.body.items() if key != name}
-                assert_refused(await post(world, endpoint, ask, encode(without)), 422, f"body.{name}", str(endpoint))
+                answer = await post(world, endpoint, ask, encode(without))
+                assert_refused(endpoint, answer, 422, f"body.{name}", without)
                 asked_for += 1
         await assert_unchanged(world, endpoint, ask)
     assert asked_for >= 10
@@ -171,7 +198,7 @@ async def test_a_value_that_its_schema_forbids_is_refused_by_the_fields_name(
             allows = jsonschema_rs.validator_for(dict(schema), validate_formats=True).is_valid
             for sample in (sample for sample in SAMPLES if not allows(sample)):
                 answer = await post(world, endpoint, ask, encode({**ask.body, name: sample}))
-                assert_refused(answer, 422, f"body.{name}", (str(endpoint), name, str(sample)[:50]))
+                assert_refused(endpoint, answer, 422, f"body.{name}", (name, str(sample)[:50]))
                 refused += 1
         await assert_unchanged(world, endpoint, ask)
     assert refused > 100
@@ -183,7 +210,7 @@ async def test_a_nul_in_any_text_is_refused_by_the_fields_name(world: World, wit
         for name, _, _ in fields_of(body_of(world, endpoint)):
             for value in ("a\0b", {"deep": ["a\0b"]}):
                 answer = await post(world, endpoint, ask, encode({**ask.body, name: value}))
-                assert_refused(answer, 422, f"body.{name}", (str(endpoint), name))
+                assert_refused(endpoint, answer, 422, f"body.{name}", name)
         await assert_unchanged(world, endpoint, ask)
 
 
@@ -195,8 +222,9 @@ async def test_a_body_above_one_mib_is_413_however_it_is_sent(world: World, with
     for endpoint in with_body:
         ask = await ready(world, endpoint)
         right = encode(ask.body)
-        assert_refused(await post(world, endpoint, ask, right + b" " * MIB), 413, None, str(endpoint))
-        assert_refused(await post(world, endpoint, ask, in_parts()), 413, None, str(endpoint))
+        # what says so itself is refused before a route is looked for
+        assert_problem(await post(world, endpoint, ask, right + b" " * MIB), 413, None, str(endpoint))
+        assert_refused(endpoint, await post(world, endpoint, ask, in_parts()), 413, None, "in parts")
         largest = right + b" " * (MIB - len(right))
         assert (await post(world, endpoint, ask, largest)).status_code == endpoint.success, str(endpoint)
 
@@ -206,7 +234,7 @@ async def test_a_body_that_is_not_announced_as_json_is_415(world: World, with_bo
         ask = await ready(world, endpoint)
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", ""):
             answer = await post(world, endpoint, ask, encode(ask.body), **{"Content-Type": kind})
-            assert_refused(answer, 415, None, (str(endpoint), kind))
+            assert_refused(endpoint, answer, 415, None, kind)
         await assert_unchanged(world, endpoint, ask)
 
 
@@ -214,7 +242,7 @@ async def test_a_body_that_is_required_cannot_be_left_out(world: World, with_bod
     for endpoint in with_body:
         if endpoint.operation["requestBody"].get("required"):
             ask = await ready(world, endpoint)
-            assert_refused(await post(world, endpoint, ask, b""), 422, "body", str(endpoint))
+            assert_refused(endpoint, await post(world, endpoint, ask, b""), 422, "body", "nothing")
             await assert_unchanged(world, endpoint, ask)
 
 
@@ -224,21 +252,24 @@ async def test_a_query_that_its_schema_forbids_is_refused_by_the_parameters_name
 ) -> None:
     for endpoint in endpoints_at(world, method, path):
         ask = await RECIPES[endpoint.name](world)
-        for parameter in endpoint.operation.get("parameters", ()):
-            if parameter["in"] != "query":
-                continue
+        for parameter in parameters_of(endpoint, "query"):
             schema = whole(world, endpoint, parameter["schema"])
             for text in (text for text in QUERIES if not may_be(schema, text)):
                 answer = await ask_with(world, endpoint, ask, {parameter["name"]: text})
                 if endpoint.is_page:
                     assert answer.status_code == 422, (str(endpoint), text)
                     continue
-                assert_refused(answer, 422, f"query.{parameter['name']}", (str(endpoint), text))
+                assert_refused(endpoint, answer, 422, f"query.{parameter['name']}", text)
+
+
+def parameters_of(endpoint: Endpoint, place: str) -> list[Mapping[str, Any]]:
+    """Those in the path, or in the query."""
+    return [each for each in endpoint.operation.get("parameters", ()) if each["in"] == place]
 
 
 def may_be(schema: Mapping[str, Any], text: str) -> bool:
     """Whether some reading of this text fits."""
-    readings: list[Any] = [text]
+    readings: list[Any] = [text, *(value for word, value in WORDS.items() if word == text)]
     for read in (int, float):
         try:
             readings.append(read(text))
@@ -267,7 +298,7 @@ async def test_a_last_event_id_that_is_none_is_refused_by_its_name(world: World,
         ask = await RECIPES[endpoint.name](world)
         headers = [(b"Authorization", f"Bearer {token_for(endpoint)}".encode()), (b"Last-Event-ID", value)]
         answer = await world.client.get(world.url(endpoint.app, ask.path(endpoint)), headers=headers)
-        assert_refused(answer, 422, "header.Last-Event-ID", str(endpoint))
+        assert_refused(endpoint, answer, 422, "header.Last-Event-ID", value)
 
 
 @pytest.mark.parametrize("id", ["0", "x" * 13, "0" * 13, "zzzzzzzzzzzzz", "%00", "..%2F..", "🍕", "0" * 5_000])
@@ -285,5 +316,22 @@ async def test_an_id_that_nobody_has_is_404_everywhere(world: World, id: str) ->
             body=ask.body,
             data=ask.form,
         )
-        assert answer.status_code == (400 if id == "%00" else 404), (str(endpoint), answer.text)
+        assert answer.status_code == status_of_nobodys(world, endpoint, id), (str(endpoint), answer.text)
         assert len(answer.content) < 12_000
+
+
+def status_of_nobodys(world: World, endpoint: Endpoint, id: str) -> int:
+    """404, unless it is no text, or comes to a route where it could not be anybody's."""
+    if id == "%00":
+        return 400
+    schemas = [whole(world, endpoint, each["schema"]) for each in parameters_of(endpoint, "path")]
+    return 404 if "/" in unquote(id) or all(may_be(schema, id) for schema in schemas) else 422
+
+
+async def test_only_the_tasks_api_is_described_with_details_for_errors(world: World) -> None:
+    def describes_details(endpoint: Endpoint) -> bool:
+        return "application/json" in endpoint.operation["responses"]["default"]["content"]
+
+    described = {endpoint.name for endpoint in world.endpoints if endpoint.operation and describes_details(endpoint)}
+    assert described == {endpoint.name for endpoint in world.endpoints if endpoint.tells_details}
+    assert len(described) == 10

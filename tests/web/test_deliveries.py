@@ -8,8 +8,9 @@ import httpx2
 import pytest
 
 from orderup.cli.assembly import House
-from orderup.db.deliveries import Outcome, add_deliveries, read_due, register_target, settle
+from orderup.db.deliveries import Outcome, read_due, register_target, settle
 from orderup.db.read import events_between
+from orderup.engine.claim import claim_now, queues_for
 from orderup.model.event import Audience, Event
 from orderup.model.ids import read_id
 from orderup.model.plan import Plan, PlannedTask
@@ -43,20 +44,29 @@ async def browser(house: House) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def queue(house: House, *, target: str = SHELF) -> list[Event]:
     """The first events of a new operation, which are to go to a target."""
-    id = read_id(await place(house, SAW))
-    found = await house.database.read(
-        lambda connection: events_between(
-            connection, after=0, until=1 << 60, operation_id=id, shop=None, audience=Audience.STAFF, most=9
-        )
-    )
+    found = await events_after(house, read_id(await place(house, SAW)), 0)
     now = house.engine.now()
 
     def write(connection: Any) -> None:
         register_target(connection, target, place="https://shelf.example", position=0)
-        add_deliveries(connection, target, found, now=now)
+        settle(connection, target, [], told=found, now=now)
 
     await house.database.write(write)
     return found
+
+
+async def events_after(house: House, operation_id: int, after: int) -> list[Event]:
+    return await house.database.read(
+        lambda connection: events_between(
+            connection,
+            after=after,
+            until=1 << 60,
+            operation_id=operation_id,
+            shop=None,
+            audience=Audience.STAFF,
+            most=9,
+        )
+    )
 
 
 async def end(house: House, events: Sequence[Event], error: str | None = None) -> None:
@@ -168,11 +178,26 @@ async def test_a_try_that_is_to_come_is_brought_forward_and_one_behind_another_w
     behind = Event(
         event.operation_id, 2, event.at, "task.started", "workshop", 0, "saw", "running", "", 0, event.seq + 1
     )
-    await house.database.write(lambda connection: add_deliveries(connection, SHELF, [behind], now=house.engine.now()))
+    await house.database.write(lambda connection: settle(connection, SHELF, [], told=[behind], now=house.engine.now()))
     assert await due(house) == []
     answer = await api.post(f"/api/deliveries/{event.seq}-{SHELF}/redeliver")
     assert (answer.json()["state"], answer.json()["tries"]) == ("pending", 1)
     assert await due(house) == [event.seq]
+
+
+async def test_what_is_sent_again_goes_before_what_comes_after_it_and_one_at_a_time(
+    house: House, api: httpx2.AsyncClient
+) -> None:
+    [first] = await queue(house)
+    await claim_now(house.engine, queues_for("workshop", ["saw"], None), worker="ann", most=1, own_lease=False)
+    [second] = await events_after(house, first.operation_id, first.seq)
+    await house.database.write(lambda connection: settle(connection, SHELF, [], told=[second], now=house.engine.now()))
+    await end(house, [first], "answered 410")
+    assert await due(house) == [second.seq]
+    await api.post(f"/api/deliveries/{first.seq}-{SHELF}/redeliver")
+    assert await due(house) == [first.seq]
+    await end(house, [first])
+    assert await due(house) == [second.seq]
 
 
 @pytest.mark.parametrize("id", ["nothing", f"1-{SHELF}x", f"999999999999-{SHELF}", f"99999999999999999999-{SHELF}"])

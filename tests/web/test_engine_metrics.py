@@ -16,10 +16,10 @@ from orderup.settings import Settings
 from orderup.web.engine_metrics import EngineMetrics
 from orderup.web.metrics import Metrics
 from orderup.web.tokens import Role
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.house import ASKED, CHAIN, DATABASES, client_of, open_test_house, place, settings_for, token_of
 
 Figures = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
-DEADLINE = 10.0
 
 
 @pytest.fixture(params=DATABASES)
@@ -49,7 +49,7 @@ def figure(figures: Figures, name: str, **labels: str) -> float | None:
 
 
 async def until(house: House, name: str, least: float, **labels: str) -> None:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (figure(await scrape(house), name, **labels) or 0) < least:  # noqa: ASYNC110  nobody tells us
             await asyncio.sleep(0.02)
 
@@ -71,7 +71,7 @@ async def complete(house: House, task: dict[str, str]) -> None:
 
 async def until_ended(house: House, count: int) -> None:
     """Wait until so many operations were seen to be completed."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for batch in house.engine.feed.follow(after=0):
             count -= sum(event.type == "operation.completed" for event in batch)
             if count <= 0:
@@ -103,7 +103,7 @@ async def test_a_queue_tells_how_many_wait_and_for_how_long(settings: Settings) 
         oldest = figure(figures, "queue_oldest_seconds", queue="workshop/saw")
         assert figure(figures, "queue_tasks", queue="workshop/saw") == 4
         assert oldest is not None
-        assert 0 < oldest < DEADLINE
+        assert 0 < oldest < PATIENCE_SECONDS
         assert figure(figures, "queue_oldest_seconds", queue="workshop/paint") == 0
         assert figure(figures, "queue_paused", queue="workshop/saw") == 0
 
@@ -128,7 +128,7 @@ async def test_what_ended_is_counted_from_the_log(settings: Settings) -> None:
 
 async def do(house: House, kind: str, count: int) -> None:
     """Claim and complete so many tasks, waiting for those that are not there yet."""
-    body = {"worker": "w1", "shop": "workshop", "tasks": [kind], "max": 10, "wait": DEADLINE}
+    body = {"worker": "w1", "shop": "workshop", "tasks": [kind], "max": 10, "wait": 60}
     async with client_of(house.back, token=token_of(Role.WORKER)) as client:
         while count > 0:
             found = (await client.post("/api/work/claim", json=body)).json()["tasks"]
@@ -144,6 +144,7 @@ async def test_claims_and_commits_are_timed(settings: Settings) -> None:
         for _ in range(5):
             await place(house)
         await claim(house, "saw")
+        await until(house, "feed_lag_seconds_count", (figure(before, "feed_lag_seconds_count") or 0) + 1)
         after = await scrape(house)
 
     def grown(name: str) -> float:
@@ -154,7 +155,6 @@ async def test_claims_and_commits_are_timed(settings: Settings) -> None:
     assert grown("commit_seconds_count") >= 6
     assert grown("commit_seconds_sum") > 0
     assert grown("commit_items_sum") >= 6
-    assert grown("feed_lag_seconds_count") >= 1
 
 
 async def test_a_worker_that_asked_lately_is_alive(settings: Settings) -> None:
@@ -214,7 +214,7 @@ async def test_a_scrape_under_load_is_answered_and_stays_small(settings: Setting
     async with open_test_house(settings) as house:
         loading = asyncio.create_task(load(house, 1_500))
         sizes = []
-        async with client_of(house.back, token=token_of(Role.STAFF)) as client, asyncio.timeout(60):
+        async with client_of(house.back, token=token_of(Role.STAFF)) as client, asyncio.timeout(PATIENCE_SECONDS):
             while not loading.done():
                 answer = await client.get("/metrics")
                 assert answer.status_code == 200

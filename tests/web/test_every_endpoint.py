@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import jwt
 import pytest
@@ -15,6 +16,7 @@ from orderup.engine.revoke import revoke_token
 from orderup.model.plan import Plan, PlannedTask
 from orderup.web.auth import utc_now
 from orderup.web.tokens import Role, mint_token
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.endpoints import OWNER, RECIPES, SHOPS, STRANGER, WEBSOCKET, Ask, Endpoint, World, open_world
 from tests.web.house import SECRET, token_of
 
@@ -67,9 +69,8 @@ async def status_of(world: World, endpoint: Endpoint, ask: Ask, *, token: str | 
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with world.client.stream(endpoint.method, world.url(endpoint.app, path), headers=headers) as answer:
             return answer.status_code
-    answer = await world.send(
-        endpoint.app, endpoint.method, path, token=token, body=ask.body, data=ask.form, headers=ask.headers
-    )
+    sent: dict[str, Any] = {"body": ask.body, "data": ask.form, "files": ask.files, "headers": ask.headers}
+    answer = await world.send(endpoint.app, endpoint.method, path, token=token, **sent)
     return answer.status_code
 
 
@@ -246,7 +247,7 @@ async def test_of_a_worker_for_two_shops_each_shops_staff_sees_its_own_tasks(wor
         body = {"worker": "both", "shop": shop, "tasks": [kind], "region": "eu-west-3"}
         answer = await world.send("back", "POST", "/api/work/claim", token=token_of(Role.WORKER), body=body)
         [held[shop]] = [task["id"] for task in answer.json()["tasks"]]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         # who asked for work is written down a moment later
         while set(await tasks_of(world, "both", None)) != set(held.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -12,6 +12,7 @@ from orderup.settings import Settings
 from orderup.web.limits import DEEPEST_JSON, read_json
 from orderup.web.problems import MalformedRequest
 from orderup.web.server import READ_IN_VAIN
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.sample import LAPTOP, client_of, exchange, sample_app, serving
 
 SMALL = Settings(max_body_bytes=2048, max_header_bytes=8192)
@@ -77,7 +78,7 @@ async def test_a_body_of_exactly_the_limit_is_read() -> None:
 
 @pytest.mark.parametrize("size", [(1 << 20) + 1, 8 << 20])
 async def test_the_usual_limit_is_one_mebibyte_and_who_sends_more_is_told(size: int) -> None:
-    async with serving(sample_app(LAPTOP), LAPTOP) as port, httpx2.AsyncClient() as client:
+    async with serving(sample_app(LAPTOP), LAPTOP) as port, httpx2.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         for content in (b" " * size, _in_pieces(size)):
             answer = await client.post(f"http://localhost:{port}/orders", content=content, headers=JSON)
             assert answer.status_code == 413
@@ -133,6 +134,33 @@ async def test_a_body_whose_length_is_said_in_two_ways_is_refused(head: bytes) -
         answer = await exchange(port, START + head + b"\r\n" + smuggled)
     assert status_of(answer) == 400
     assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "request_", [b"MENU\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", START + b"Transfer-Encoding: 7B%u\r\n\r\n"]
+)
+async def test_what_is_no_request_is_told_so_like_any_other_problem(request_: bytes) -> None:
+    async with serving(sample_app(SMALL), SMALL) as port:
+        answer = await exchange(port, request_)
+    head = answer.partition(b"\r\n\r\n")[0].lower()
+    assert status_of(answer) == 400
+    assert problem_of(answer)["type"] == "urn:orderup:problem:malformed-request"
+    assert b"\r\nconnection: close" in head
+    assert b"\r\nx-content-type-options: nosniff" in head
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_head_that_comes_bit_by_bit_and_does_not_end_is_told_why() -> None:
+    async with serving(sample_app(SMALL), SMALL) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /menu HTTP/1.1\r\nHost: localhost\r\n")
+        await asyncio.sleep(0.1)  # so that it is read in two pieces
+        writer.write(b"X-Endless: " + b"x" * SMALL.max_header_bytes)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer = await reader.read()
+        writer.close()
+    assert status_of(answer) == 431
+    assert problem_of(answer)["type"] == "urn:orderup:problem:head-too-large"
 
 
 async def test_a_head_too_large_is_refused() -> None:

@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from orderup.settings import LogFormat, LogLevel, Settings
 from orderup.web.logs import HIDDEN, configure_logs
 from orderup.web.tokens import Role
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.endpoints import open_world
 from tests.web.house import settings_for, token_of as house_token
 from tests.web.sample import CLOSED, KEY, SECRET, bearer, client_of, exchange, sample_app, serving, token_of
@@ -190,7 +191,7 @@ async def test_every_line_of_an_order_is_found_by_its_id(stream: io.StringIO, tm
 
 
 async def until_sockets_are_closed(stream: io.StringIO) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while '"event": "websocket"' not in stream.getvalue():  # noqa: ASYNC110  a log tells nobody
             await asyncio.sleep(0.01)
 

@@ -97,6 +97,17 @@ async def test_a_customer_cancels_on_the_tracker(front: httpx2.AsyncClient) -> N
     assert '<a class="button" href="/pizza/">Order another one</a>' in (await front.get(address)).text
 
 
+async def test_how_far_the_log_is_stands_only_on_a_page_that_is_kept_true(
+    front: httpx2.AsyncClient, back: httpx2.AsyncClient
+) -> None:
+    tracker = (await front.post("/pizza/", data=ORDER)).headers["location"]
+    assert re.search(r'<body data-seq="\d+" data-live="', (await front.get(tracker)).text)
+    for client, address in ((front, "/"), (front, "/pizza/"), (front, tracker[:-3] + "abc"), (back, "/operations")):
+        page = await client.get(address)
+        assert "<body>" in page.text, page.text
+        assert "data-seq" not in page.text
+
+
 # Staff
 
 

@@ -13,11 +13,11 @@ from websockets.exceptions import InvalidStatus
 from orderup.settings import LogFormat
 from orderup.web.logs import configure_logs
 from orderup.web.tokens import Role
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.endpoints import STRANGER, World, open_world
 from tests.web.house import token_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-DEADLINE = 20.0
 NOBODYS = "/pizza/pizzas/0000000000000/live"
 
 
@@ -37,7 +37,7 @@ async def refusal_of(world: World, app: str, path: str, token: str | None, **hea
 
 async def until_logged(stream: io.StringIO, count: int) -> list[dict[str, object]]:
     """All lines, once so many are of sockets. What the server has to say of one comes in the same moment."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while stream.getvalue().count('"event": "websocket"') < count:  # noqa: ASYNC110  a log tells nobody
             await asyncio.sleep(0.01)
     return [json.loads(line) for line in stream.getvalue().splitlines()]

@@ -22,10 +22,10 @@ from orderup.settings import Settings
 from orderup.web.app import MountedShop, OrderupApp, build_app
 from orderup.web.auth import OPEN
 from orderup.web.routes import Router
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.sample import exchange, serving
 
 HASTY = Settings(head_seconds=0.3, body_seconds=0.3)
-DEADLINE = 10.0
 BETWEEN_BYTES = 0.05
 HELLO = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
@@ -82,7 +82,7 @@ async def until_cut_off(port: int) -> None:
 async def caller(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             yield reader, writer
     finally:
         writer.close()
@@ -195,7 +195,7 @@ async def test_a_websocket_on_a_connection_that_was_used_before_stays_open_as_we
 
 async def test_who_takes_nothing_of_what_he_is_answered_is_cut_off() -> None:
     house = House()
-    async with serving(house.app, HASTY) as port, asyncio.timeout(DEADLINE):
+    async with serving(house.app, HASTY) as port, asyncio.timeout(PATIENCE_SECONDS):
         with socket.create_connection(("127.0.0.1", port)) as hoarder:
             hoarder.sendall(HELLO.replace(b"hello", b"pour"))
             await house.has_ended.wait()

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from orderup.worker import Worker
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ROOT, ServerProcess, sqlite_url
-from tests.worker.visitor import SECONDS, Visitor
+from tests.worker.visitor import Visitor
 
-# The shortest lease that the settings allow.
-QUICK = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "1"}
+# Short enough that a test can wait until it has run out; and whoever stands still for a moment does not lose it.
+QUICK = {"LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "1"}
 FORGE = "tests.worker.forge:shop"
 NewWorker = Callable[..., Worker]
 Working = Callable[[Worker], AbstractAsyncContextManager[None]]
@@ -66,7 +67,7 @@ async def working(worker: Worker) -> AsyncIterator[None]:
     try:
         yield
         worker.stop()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await serving
     finally:
         serving.cancel()

@@ -23,7 +23,7 @@ front = Router(tags=["forge"])
 shop = Shop("forge", front=front)
 for kind in ("hammer", "polish"):
     shop.remote(kind, retry=Retry(attempts=3, first=timedelta(0), longest=timedelta(0)))
-shop.remote("temper", lease=timedelta(seconds=45))
+shop.remote("temper", lease=timedelta(minutes=10))
 
 
 class ForgeOrder(RequestModel):

@@ -10,7 +10,8 @@ import httpx2
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.worker.visitor import SECONDS, Visitor
+from tests.services.waiting import PATIENCE_SECONDS
+from tests.worker.visitor import Visitor
 
 
 class Hand(Protocol):
@@ -59,7 +60,7 @@ class SocketHand:
         return list((await self.next_push())["tasks"])
 
     async def next_push(self) -> dict[str, Any]:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             if self.pushed.empty():
                 self.pushed.put_nowait(await self.hear())
             return self.pushed.get_nowait()
@@ -73,7 +74,7 @@ class SocketHand:
     async def send(self, frame: str | bytes) -> dict[str, Any]:
         """The answer to a frame; what is pushed before it is kept."""
         await self.socket.send(frame)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while "tasks" in (heard := await self.hear()):
                 self.pushed.put_nowait(heard)
         return heard

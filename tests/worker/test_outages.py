@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orderup.worker import Task, Worker
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess
 from tests.worker.conftest import NewWorker, working
-from tests.worker.visitor import SECONDS, Visitor
+from tests.worker.visitor import Visitor
 from tests.worker.wire import Wire
 
 
@@ -42,7 +43,7 @@ async def test_a_result_whose_answer_was_lost_is_sent_again_and_counts_once(
 
     async with working(worker):
         first = await visitor.order()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await wire.was_cut.wait()
         second = await visitor.order()
         await visitor.until(second, "completed")
@@ -61,7 +62,7 @@ async def test_a_result_that_is_sent_again_is_the_same_word_for_word(visitor: Vi
 
     async with working(worker):
         await visitor.until(await visitor.order(), "completed")
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await wire.was_cut.wait()
     requests = b"".join(wire.sent).split(b"POST ")
     bodies = [request.partition(b"\r\n\r\n")[2] for request in requests if b"/complete HTTP" in request]
@@ -148,4 +149,4 @@ def stop(server: ServerProcess, end: str) -> None:
         server.kill()
     else:
         server.terminate()
-        assert server.wait(seconds=SECONDS) == 0
+        assert server.wait() == 0

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.worker.hand import SocketHand, socket_hand, wish_of
-from tests.worker.visitor import SECONDS, Visitor
+from tests.worker.visitor import Visitor
 
 
 async def tell_received(hand: SocketHand, push: dict[str, Any]) -> None:
@@ -162,7 +163,7 @@ async def test_many_frames_at_once_are_all_answered(visitor: Visitor) -> None:
     async with socket_hand(visitor) as hand:
         for id in range(500):
             await hand.socket.send(f'{{"id": {id}, "verb": "heartbeat", "task": "x", "body": {{"token": "x"}}}}')
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             answers = [await hand.hear() for _ in range(500)]
     assert {answer["id"] for answer in answers} == set(range(500))
     assert {answer["status"] for answer in answers} == {404}

@@ -15,9 +15,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from orderup.errors import Forbidden, Refused, Unauthenticated
 from orderup.web.tokens import Role, mint_token
 from orderup.worker import Task, Worker
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess
 from tests.worker.conftest import QUICK, forge_server, working
-from tests.worker.visitor import SECONDS, Visitor, until
+from tests.worker.visitor import Visitor, until
 
 SECRET = SecretStr("a-key-of-thirty-two-characters-or-more")
 WORKER_TOKEN = "hammer-and-tongs"
@@ -73,7 +74,7 @@ async def test_a_worker_without_one_ends_with_the_reason(
 ) -> None:
     worker = worker_of(closed_server, transport, region="south", token=bearer)
     with structlog.testing.capture_logs() as lines:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(kind, match=words):
                 await worker.serve()
     # it held nothing: nothing is told of what it held

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.worker.hand import Hand, HttpHand, SocketHand, socket_hand, wish_of
-from tests.worker.visitor import SECONDS, Visitor
+from tests.worker.visitor import Visitor
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ async def test_a_claim_that_waits_gives_way_to_the_same_one_asked_again(visitor:
     name = str(uuid4())
     first = asyncio.create_task(hand.claim(request=name, wait=60.0))
     second = asyncio.create_task(hand.claim(request=name, wait=60.0))
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         done, waiting = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
         id = await visitor.order()
         claims = [await each for each in (*done, *waiting)]

@@ -10,8 +10,9 @@ import structlog
 
 from orderup.errors import Invalid
 from orderup.worker import Task, TaskFailed, UpstreamFailed, Wait
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.worker.conftest import NewWorker, working
-from tests.worker.visitor import SECONDS, Visitor, until
+from tests.worker.visitor import Visitor, until
 
 
 async def test_a_result_is_stored_and_handed_to_the_tasks_that_depend_on_it(
@@ -37,7 +38,7 @@ async def test_a_result_is_stored_and_handed_to_the_tasks_that_depend_on_it(
     first, second = seen
     assert (first.id, first.task_id, first.operation_id) == (f"{id}-0", f"{id}-0", id)
     assert (first.name, first.kind, first.params, first.inputs) == ("hammer", "hammer", {"metal": "iron"}, {})
-    assert (first.memo, first.attempt, first.lease) == (None, 1, timedelta(seconds=2))
+    assert (first.memo, first.attempt, first.lease) == (None, 1, timedelta(seconds=6))
     assert second.inputs == {"hammer": {"blows": 12}}
 
 
@@ -294,7 +295,7 @@ async def test_a_function_whose_order_was_cancelled_is_cancelled_and_its_result_
         id = await visitor.order()
         await is_running.wait()
         await visitor.steer(id, "cancel")
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await is_cancelled.wait()
     operation = await visitor.operation(id)
     assert (operation["status"], operation["tasks"][0]["result"]) == ("cancelled", None)
@@ -323,7 +324,7 @@ async def test_as_many_tasks_run_at_once_as_the_worker_has_room_for(visitor: Vis
 async def test_who_is_asked_to_stop_finishes_what_he_has_and_takes_nothing_new(
     visitor: Visitor, new_worker: NewWorker
 ) -> None:
-    worker = new_worker(concurrency=2, grace=timedelta(seconds=SECONDS))
+    worker = new_worker(concurrency=2, grace=timedelta(seconds=PATIENCE_SECONDS))
     begun: list[str] = []
     is_running, may_end = asyncio.Event(), asyncio.Event()
 
@@ -339,7 +340,7 @@ async def test_who_is_asked_to_stop_finishes_what_he_has_and_takes_nothing_new(
     worker.stop()
     late = await visitor.order()
     may_end.set()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await serving
     assert begun == [early]
     assert (await visitor.operation(early))["status"] == "completed"
@@ -369,7 +370,7 @@ async def test_who_has_to_end_before_he_is_done_hands_back(visitor: Visitor, new
         worker.stop()
     if how == "second stop":
         worker.stop()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.wait({serving})
     task = await visitor.task(id)
     assert is_cancelled.is_set()
@@ -381,7 +382,7 @@ async def test_a_stop_before_the_first_step_is_not_lost(visitor: Visitor, new_wo
     worker = new_worker()
     worker.task("hammer")(never)
     worker.stop()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await worker.serve()
     assert visitor.region == worker.region
 
@@ -419,7 +420,7 @@ async def test_a_front_tells_where_the_back_is(visitor: Visitor, new_worker: New
 async def test_who_asks_for_work_that_the_shop_does_not_have_is_told_so(new_worker: NewWorker) -> None:
     worker = new_worker()
     worker.task("juggle")(never)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Invalid, match="Shop forge has no kind of task juggle"):
             await worker.serve()
 
@@ -428,4 +429,4 @@ async def test_a_kind_that_says_nothing_has_the_lease_that_the_owner_set(visitor
     await visitor.order("hammer")
     await visitor.order("temper")
     leases = {task["kind"]: task["lease_seconds"] for task in await visitor.claim(tasks=["hammer", "temper"], max=2)}
-    assert leases == {"hammer": 2, "temper": 45}
+    assert leases == {"hammer": 6, "temper": 600}

@@ -9,16 +9,17 @@ from uuid import uuid4
 
 import httpx2
 
-SECONDS = 30.0
+from tests.services.waiting import PATIENCE_SECONDS
+
 T = TypeVar("T")
 
 
 async def until(look: Callable[[], Awaitable[T]], fact: Callable[[T], bool], *, what: str) -> T:
     """What was seen when it was so. Raises TimeoutError, saying `what` did not happen."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not fact(seen := await look()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {SECONDS:g} s. Last seen: {seen}")
+            raise TimeoutError(f"{what}: not within {PATIENCE_SECONDS:g} s. Last seen: {seen}")
         await asyncio.sleep(0.02)
     return seen
 
@@ -29,7 +30,7 @@ class Visitor:
     def __init__(self, front: str, back: str) -> None:
         self.front, self.back = front, back
         self.region = f"r{uuid4().hex[:8]}"
-        self.client = httpx2.AsyncClient(timeout=SECONDS)
+        self.client = httpx2.AsyncClient(timeout=PATIENCE_SECONDS)
 
     async def __aenter__(self) -> Self:
         return self

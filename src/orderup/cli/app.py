@@ -40,8 +40,8 @@ def orderup(
     """
 
 
-def command(name: str | None = None) -> Callable[[F], F]:
-    """Register a command whose errors of ours end it with their message."""
+def command(name: str | None = None, *, of: typer.Typer = app) -> Callable[[F], F]:
+    """Register a command whose errors of ours end it with their message. `of`: the group that it belongs to."""
 
     def register(function: F) -> F:
         @wraps(function)
@@ -60,7 +60,7 @@ def command(name: str | None = None) -> Callable[[F], F]:
                     typer.echo(f"orderup: {each}", err=True)
                 raise typer.Exit(2) from None
 
-        app.command(name)(run)
+        of.command(name)(run)
         return function
 
     return register
@@ -77,6 +77,7 @@ def _leaves(group: BaseExceptionGroup[OrderupError]) -> Iterator[OrderupError]:
 def load_commands() -> None:
     """Import every command, each of which registers itself."""
     from orderup.cli import (
+        campaigns,
         demo,
         diagram,
         doctor,
@@ -91,7 +92,7 @@ def load_commands() -> None:
         work,
     )
 
-    del demo, diagram, doctor, forget, migrate, prune, sandbox, serve, simulate, staffing, token, work
+    del campaigns, demo, diagram, doctor, forget, migrate, prune, sandbox, serve, simulate, staffing, token, work
 
 
 load_commands()

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from orderup.db.connect import open_database
 from orderup.db.database import Database, ReadConnection
@@ -19,7 +21,7 @@ from orderup.engine.follow_up import FollowUps
 from orderup.engine.lease import WorkerBook
 from orderup.engine.publish import Publisher, register_targets
 from orderup.engine.schedule import check_schedule
-from orderup.errors import OrderupError
+from orderup.errors import Misconfigured, OrderupError
 from orderup.executors.local import LocalExecutor
 from orderup.executors.upkeep import end_lease, keep_lease
 from orderup.model.delivery import Target
@@ -33,6 +35,10 @@ from orderup.web.pages import home
 from orderup.web.pages.route import show_nothing_there
 from orderup.web.pages.site import Site
 from orderup.web.views import view_event
+
+if TYPE_CHECKING:
+    from orderup.executors.celery_inspection import Inspection
+    from orderup.executors.dispatch import Dispatcher
 
 
 @dataclass(slots=True)
@@ -127,6 +133,7 @@ async def open_house(
     schedules = {f"{shop.name}/{name}": each for shop in shops for name, each in shop.schedules.items()}
     for schedule in schedules.values():
         check_schedule(schedule)
+    celery_broker = celery_broker_of(settings) if executor == "celery" else None
     database = open_database(settings.database_url, shops=shops)
     await database.open()
     try:
@@ -154,6 +161,12 @@ async def open_house(
                 *(group.create_task(each.run(), name=f"publisher of {each.target.name}") for each in publishers),
             ]
             working = _start_executor(group, engine, local, lease=settings.lease)
+            inspection = None
+            if celery_broker is not None:
+                dispatcher, inspection = _make_celery(settings, engine, shops, broker=celery_broker)
+                dispatcher.observe = engine_metrics.note_messages
+                stack.callback(inspection.close)
+                tasks.append(group.create_task(dispatcher.run(), name="messages to workers"))
             keepers = {shop.name: shop.keeper(engine, settings) for shop in shops if shop.keeper is not None}
             tasks += [group.create_task(each.run(), name=f"keeper of {name}") for name, each in keepers.items()]
             for keeper in keepers.values():
@@ -165,6 +178,7 @@ async def open_house(
                 app.state.claim_desk, app.state.worker_book = claim_desk, book
                 app.state.front_url, app.state.back_url = front_url, back_url
                 app.state.keepers, app.state.resources = keepers, resources
+                app.state.celery, app.state.stand_in = inspection, None
             try:
                 yield House(settings, database, engine, shops, front_app, back_app, local, claim_desk, keepers)
             finally:
@@ -188,6 +202,38 @@ def _start_executor(
         group.create_task(executor.run(), name="local executor"),
         group.create_task(upkeep, name="executor's lease"),
     ]
+
+
+def _make_celery(
+    settings: Settings, engine: Engine, shops: Sequence[Shop], *, broker: str
+) -> tuple["Dispatcher", "Inspection"]:
+    """What tells Celery's workers of work, and what asks how they are: each has its own connection to the broker."""
+    from orderup.executors.celery import Broker, make_app
+    from orderup.executors.celery_inspection import Inspection
+    from orderup.executors.dispatch import Dispatcher
+    from orderup.executors.local import queues_with_handlers
+
+    queues, prefix = queues_with_handlers(shops), settings.celery_prefix
+    app = make_app(broker, queues, prefix=prefix)
+    telling, asking = (Broker(app, broker, prefix=prefix) for _ in range(2))
+    return Dispatcher(engine, telling, queues), Inspection(asking, queues)
+
+
+def celery_broker_of(settings: Settings) -> str:
+    """The broker of Celery's workers. Raises Misconfigured unless they could do anything."""
+    if settings.database_url == "sqlite://":
+        raise Misconfigured(
+            "DATABASE_URL=sqlite:// is in the memory of one process, where Celery's workers do not see it. Use "
+            "postgresql://USER@HOST/NAME, or sqlite:///PATH if all run on this machine."
+        )
+    if settings.celery_broker is None:
+        raise Misconfigured(
+            "Celery has no broker. Set CELERY_BROKER_URL, such as amqp://guest:guest@localhost:5672/ or "
+            "redis://localhost:6379/0."
+        )
+    if find_spec("celery") is None or (settings.celery_broker.startswith("redis") and find_spec("redis") is None):
+        raise Misconfigured("Celery is not installed here: pip install orderup[celery].")
+    return settings.celery_broker
 
 
 def _has_handlers(shops: Sequence[Shop]) -> bool:

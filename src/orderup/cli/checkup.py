@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from orderup.errors import Misconfigured, Resting, TaskFailed
 from orderup.integrations.drive import open_drive
+from orderup.integrations.dsp import open_dsp
 from orderup.integrations.github import open_github
 from orderup.integrations.jira import open_jira
 from orderup.integrations.mail import open_mailer
@@ -41,6 +42,7 @@ SERVICES = (
     Service("Slack", ("slack_bot_token",), open_slack),
     Service("Mail", ("smtp_host",), open_mailer),
     Service("Google Drive", ("google_credentials_file", "google_token_url"), open_drive),
+    Service("Advertising platform", ("dsp_url",), open_dsp),
     Service("GitHub", ("github_token",), open_github),
 )
 

@@ -227,6 +227,8 @@ def _servers(settings: Settings, shops: "list[Shop]") -> Findings:
         if url is not None:
             found = True
             yield _broker(variable_of(name), url)
+    if settings.celery_broker_url is not None:
+        yield _celery(settings)
     if not found:
         yield Finding(Mark.OK, "none is set")
 
@@ -267,6 +269,13 @@ def _third_party(name: str, url: str) -> Finding:
     except httpx2.HTTPError as error:
         return Finding(Mark.NOTE, f"{name} {_shown(url)} does not answer now: {error}")
     return Finding(Mark.OK, f"{name} {_shown(url)} answers")
+
+
+def _celery(settings: Settings) -> Finding:
+    from orderup.cli.assembly import celery_broker_of
+
+    celery_broker_of(settings)
+    return Finding(Mark.OK, "Celery is installed, and its workers can see the database")
 
 
 def _broker(name: str, url: str) -> Finding:

@@ -79,6 +79,8 @@ def _described(sandbox: "Sandbox", *, wanted: int) -> str:
         f"  SLACK_BASE_URL={url}/slack/api SLACK_BOT_TOKEN=xoxb-sandbox",
         f"  {sandbox.smtp.title}:",
         f"  SMTP_HOST={sandbox.smtp.host} SMTP_PORT={sandbox.smtp.port} SMTP_SECURITY=none",
+        f"  {sandbox.dsp.title}:",
+        f"  DSP_URL={url}/dsp",
         f"  {sandbox.drive.title}:",
         f"  GOOGLE_TOKEN_URL={google}/token GOOGLE_DRIVE_URL={google}/drive/v3 GOOGLE_DOCS_URL={google}/docs/v1",
         "",

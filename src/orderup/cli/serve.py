@@ -37,6 +37,7 @@ HOST = "The address to listen on; one beyond this machine only with SECRET_KEY."
 
 class ExecutorName(StrEnum):
     LOCAL = "local"
+    CELERY = "celery"
     NONE = "none"
 
 
@@ -150,7 +151,7 @@ async def serving(
     addresses, when they begin. `sandbox_port`: see `standing_in`. The rest: see `open_house`."""
     front_url, back_url = (address_of(listener) for listener in sockets)
     async with (
-        standing_in(settings, shops, port=sandbox_port) as complete,
+        standing_in(settings, shops, port=sandbox_port) as (complete, stand_in),
         open_house(
             complete,
             shops,
@@ -161,6 +162,7 @@ async def serving(
             at_root=at_root,
         ) as house,
     ):
+        house.back.state.stand_in = stand_in
         servers = [_server(app, settings) for app in (house.front, house.back)]
         async with asyncio.TaskGroup() as group:
             for server, listener in zip(servers, sockets, strict=True):

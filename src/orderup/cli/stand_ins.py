@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,26 +17,39 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """url: where the sandbox is. instead_of: the settings, as they are written, that nobody has set."""
+
+    url: str
+    instead_of: Sequence[str]
+
+
 @asynccontextmanager
-async def standing_in(settings: Settings, shops: Sequence[Shop], *, port: int | None) -> AsyncIterator[Settings]:
-    """The settings with the sandbox's addresses where these shops need some that are not set. `port`: or the next free
-    one; None: nobody may stand in.
+async def standing_in(
+    settings: Settings, shops: Sequence[Shop], *, port: int | None
+) -> AsyncIterator[tuple[Settings, StandIn | None]]:
+    """The settings with the sandbox's addresses where these shops need some that are not set; and what stands in then.
+    `port`: or the next free one; None: nobody may stand in.
 
     Raises Misconfigured.
     """
     missing = missing_settings(settings, shops)
     if not missing:
-        yield settings
+        yield settings, None
         return
-    names = ", ".join(sorted(name.upper() for name in missing))
+    instead_of = sorted(name.upper() for name in missing)
+    names = ", ".join(instead_of)
     if port is None:
         raise Misconfigured(f"{names}: not set, and --no-sandbox lets nobody stand in. Set them, or leave it out.")
     from orderup.sandbox import serve_sandbox
 
     try:
         async with serve_sandbox(port) as sandbox:
-            log.info("the sandbox stands in for third parties", url=sandbox.base_url, instead_of=names)
-            yield lead_to(sandbox, settings, missing)
+            # who has a key for tokens means it
+            tell = log.info if settings.secret_key is None else log.warning
+            tell("the sandbox stands in for third parties", url=sandbox.base_url, instead_of=names)
+            yield lead_to(sandbox, settings, missing), StandIn(sandbox.base_url, instead_of)
     except OSError as error:
         raise Misconfigured(
             f"The sandbox cannot listen: {error.strerror}. Choose another port with --sandbox-port, or set {names}."

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Subquery, func, or_, select
 
-from orderup.db.database import ReadConnection
-from orderup.db.permits import permit_clock
+from orderup.db.database import ReadConnection, Shared
+from orderup.db.permits import CALLING, permit_clock, window_of
 from orderup.db.tables import operations, permits, queues, schedules, tasks, workers
 from orderup.model.operation import OperationStatus
 from orderup.model.task import TaskStatus
@@ -30,6 +30,17 @@ class QueueState(msgspec.Struct, frozen=True):
     paused_until: int | None
     paused_by: str | None
     held_permits: int
+
+
+class AllowanceState(msgspec.Struct, frozen=True):
+    """used: calls that count now. calls: those of them that are under way. next_in_us: until another one is let
+    through; None if one is now, or if that hangs on calls that have not ended."""
+
+    name: str
+    shared: Shared
+    used: int
+    calls: int
+    next_in_us: int | None
 
 
 def waiting_queues(connection: ReadConnection) -> Iterator[str]:
@@ -94,6 +105,28 @@ def permits_spent(connection: ReadConnection, windows: Mapping[str, int]) -> dic
         some = select(permits.c.taken_at).where(counting).limit(MOST_COUNTED).subquery()
         spent[queue] = connection.execute(select(func.count()).select_from(some)).scalar_one()
     return spent
+
+
+def allowance_states(connection: ReadConnection, allowances: Mapping[str, Shared]) -> list[AllowanceState]:
+    """By name."""
+    now = permit_clock(connection) if allowances else 0
+    return [_allowance_state(connection, name, allowances[name], now) for name in sorted(allowances)]
+
+
+def _allowance_state(connection: ReadConnection, name: str, shared: Shared, now: int) -> AllowanceState:
+    window = window_of(shared.rate.period, is_shared=True)
+    theirs = permits.c.queue.in_(sorted(shared.queues))
+    ended = theirs & (permits.c.held != CALLING) & (permits.c.taken_at > now - window)
+    calls, counting = (
+        connection.execute(select(func.count()).select_from(permits).where(condition)).scalar_one()
+        for condition in (theirs & (permits.c.held == CALLING), ended)
+    )
+    used = calls + counting
+    if used < shared.rate.count:
+        return AllowanceState(name, shared, used, calls, None)
+    last = select(permits.c.taken_at).where(ended).order_by(permits.c.taken_at).offset(used - shared.rate.count)
+    taken_at = connection.execute(last.limit(1)).scalar()
+    return AllowanceState(name, shared, used, calls, None if taken_at is None else max(0, taken_at + window - now))
 
 
 def worker_rows(connection: ReadConnection, *, now: int) -> list[tuple[Any, ...]]:

@@ -12,13 +12,12 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from orderup.db.database import Ask, Claimed, Claims
-from orderup.db.permits import MARGIN_US, host_clock, next_permit_in
+from orderup.db.permits import CALLING, OVER, Room, held_while_running, host_clock, window_of
 from orderup.db.recent import EventWriter
 from orderup.db.rows import TASK_COLUMNS, read_task
 from orderup.model.event import FOR_CUSTOMERS, FOR_STAFF, Event
-from orderup.model.kind import Kind
+from orderup.model.kind import Kind, Rate
 from orderup.model.task import Task, TaskStatus, queue_of
-from orderup.model.times import as_micros
 
 _TASK = ", ".join(f't."{column}"' for column in TASK_COLUMNS)
 HEADS = f"""
@@ -34,6 +33,15 @@ update tasks set status = 'running', attempt = ?, token = ?, worker = ?, lease_u
  started_at = ?, request = ?, claim_lease_us = ? where operation_id = ? and position = ?
 """
 RAISE_VERSION = "update operations set version = version + 1, started_at = coalesce(started_at, ?) where id = ?"
+# What counts of some queues: calls under way, and what was taken since a moment.
+COUNTING = f"""
+select count(*) from permits where queue in ({{}}) and (held = {CALLING} or taken_at > ?)
+"""
+# When the one was taken, of those that only time takes away, that has to go before there is room.
+OLDEST = f"""
+select taken_at from permits where queue in ({{}}) and held <> {CALLING} and taken_at > ?
+order by taken_at limit 1 offset ?
+"""
 INPUTS = "select name, result from tasks where operation_id = ? and position in ({})"
 
 
@@ -46,11 +54,11 @@ class SqliteClaims:
             return Claims(again)
         if ask.limits:
             ask = ask.at_last()
-        allowed, more_in = self._allowed(ask)
-        rows = self._heads(ask, allowed)
+        room = self._room(ask)
+        rows = self._heads(ask, room)
         claimed = [self._start(row, ask) for row in rows]
         self._write(claimed, ask)
-        return Claims(claimed, next_permit_in(claimed, allowed=allowed, more_in=more_in))
+        return Claims(claimed, room.next_permit_in(claimed))
 
     def _same_request(self, ask: Ask) -> list[Claimed]:
         """The same request within a lease gets the same tasks: its first answer may have been lost on the way."""
@@ -59,51 +67,41 @@ class SqliteClaims:
             Claimed(row[0], row[-2], row[-1], task := read_task(row[:-2]), self._inputs(row[0], task)) for row in rows
         ]
 
-    def _heads(self, ask: Ask, allowed: dict[str, int]) -> list[Sequence[Any]]:
+    def _heads(self, ask: Ask, room: Room) -> list[Sequence[Any]]:
         rows: list[Sequence[Any]] = []
         for name in ask.queues:
-            most = min(ask.most, allowed.get(queue_of(name), ask.most))
+            most = min(ask.most, room.most(name, ask.most))
             if most > 0:
                 rows += self.driver.execute(HEADS, (name, most)).fetchall()
         if len(ask.queues) == 1:
             return rows
         rows.sort(key=_line)
-        return _within(rows, allowed, ask.most)
+        return _within(rows, room, ask.most)
 
-    def _allowed(self, ask: Ask) -> tuple[dict[str, int], dict[str, float]]:
-        """How many each limited or paused queue lets through now; and in how many seconds it lets more through once
-        those are used up, where only time can do that."""
-        allowed: dict[str, int] = {}
-        more_in: dict[str, float] = {}
+    def _room(self, ask: Ask) -> Room:
+        """What limits and pauses leave now."""
+        room = Room.of(ask)
+        allowed, more_in = room.allowed, room.more_in
         for name, is_paused, paused_until in self.driver.execute("select name, is_paused, paused_until from queues"):
             if is_paused or (paused_until or 0) > ask.now:
                 allowed[name] = 0
                 if not is_paused:
                     more_in[name] = (paused_until - ask.now) / 1e6
         for name, kind in ask.limits.items():
-            if name not in allowed:
+            if name not in allowed and kind.allowance is None:
                 allowed[name], wait = self._permits(name, kind)
                 if wait is not None:
                     more_in[name] = wait
-        return allowed, more_in
+        for name, shared in ask.shared.items():
+            allowed[name], more_in[name] = self._window(sorted(shared.queues), shared.rate, is_shared=True)
+        return room
 
     def _permits(self, queue: str, kind: Kind) -> tuple[int, float | None]:
-        now, free, wait = host_clock(), 1 << 30, None
-        window = as_micros(kind.rate.period) + MARGIN_US if kind.rate else 0
-        # after a reboot the host's clock starts anew: what lies in its future is from before, and counts from now on
-        self.driver.execute("update permits set taken_at = ? where queue = ? and taken_at > ?", (now, queue, now))
-        self.driver.execute("delete from permits where queue = ? and held = 0 and taken_at <= ?", (queue, now - window))
-        if kind.rate:
-            taken = [
-                at
-                for (at,) in self.driver.execute(
-                    "select taken_at from permits where queue = ? and taken_at > ? order by taken_at",
-                    (queue, now - window),
-                )
-            ]
-            free = kind.rate.count - len(taken)
-            oldest = taken[max(0, len(taken) - kind.rate.count)] if taken else now
-            wait = (oldest + window - now) / 1e6
+        free, wait = 1 << 30, None
+        if kind.rate is not None:
+            free, wait = self._window([queue], kind.rate, is_shared=False)
+        else:
+            self.driver.execute("delete from permits where queue = ? and held = ?", (queue, OVER))
         if kind.concurrency is not None:
             held = self.driver.execute(
                 "select count(*) from permits where queue = ? and held = 1", (queue,)
@@ -111,6 +109,20 @@ class SqliteClaims:
             if kind.concurrency - held < free:
                 free, wait = kind.concurrency - held, None  # whoever ends one rings
         return max(free, 0), wait
+
+    def _window(self, queues: Sequence[str], rate: Rate, *, is_shared: bool) -> tuple[int, float]:
+        """How many these queues let through together, and in how many seconds more than that."""
+        now, length = host_clock(), window_of(rate.period, is_shared=is_shared)
+        for queue in queues:
+            # after a reboot the host's clock starts anew: what lies in its future is from before, and counts from now
+            self.driver.execute("update permits set taken_at = ? where queue = ? and taken_at > ?", (now, queue, now))
+            over = (queue, OVER, now - length)
+            self.driver.execute("delete from permits where queue = ? and held = ? and taken_at <= ?", over)
+        marks = ", ".join("?" * len(queues))
+        taken = self.driver.execute(COUNTING.format(marks), (*queues, now - length)).fetchone()[0]
+        skipped = max(0, taken - rate.count)
+        oldest = self.driver.execute(OLDEST.format(marks), (*queues, now - length, skipped)).fetchone()
+        return max(0, rate.count - taken), (length if oldest is None else oldest[0] + length - now) / 1e6
 
     def _start(self, row: Sequence[Any], ask: Ask) -> Claimed:
         task = read_task(row[:-2])
@@ -147,12 +159,12 @@ class SqliteClaims:
         self.driver.executemany(RAISE_VERSION, [(ask.now, each.operation_id) for each in claimed])
         self.events.insert(events)
         permits = [
-            (queue_of(each.task.queue), host_clock(), each.operation_id, each.task.position)
+            (name, host_clock(), each.operation_id, each.task.position, held_while_running(ask, name))
             for each in claimed
-            if queue_of(each.task.queue) in ask.limits
+            if (name := queue_of(each.task.queue)) in ask.limits
         ]
         if permits:
-            self.driver.executemany("insert into permits values (?, ?, ?, ?, 1)", permits)
+            self.driver.executemany("insert into permits values (?, ?, ?, ?, ?)", permits)
 
 
 def started_event(claimed: Claimed, n: int, now: int) -> Event:
@@ -177,16 +189,16 @@ def _line(row: Sequence[Any]) -> tuple[int, int, int]:
     return row[_PRIORITY], row[_READY_AT], row[0]
 
 
-def _within(rows: Sequence[Sequence[Any]], allowed: dict[str, int], most: int) -> list[Sequence[Any]]:
-    """The first `most` rows, none beyond what its queue (all its regions together) lets through."""
-    left = dict(allowed)
+def _within(rows: Sequence[Sequence[Any]], room: Room, most: int) -> list[Sequence[Any]]:
+    """The first `most` rows, none beyond what its queue (all its regions together) and its allowance let through."""
+    left = dict(room.allowed)
     taken: list[Sequence[Any]] = []
     for row in rows:
-        name = queue_of(row[_QUEUE])
         if len(taken) == most:
             break
-        if left.get(name, 1) > 0:
+        limits = list(room.limits(row[_QUEUE]))
+        if all(left[name] > 0 for name in limits):
             taken.append(row)
-            if name in left:
+            for name in limits:
                 left[name] -= 1
     return taken

@@ -9,16 +9,16 @@ needed for a cancel, a pause or a rescue to be safe.
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, ColumnElement, CursorResult, Executable, Table, any_, literal
+from sqlalchemy import BigInteger, ColumnElement, CursorResult, Executable, Table, any_, insert, literal, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from orderup.model.event import Event
-from orderup.model.kind import Kind
+from orderup.model.kind import Kind, Rate
 from orderup.model.operation import Draft, Operation
 from orderup.model.task import Task, TaskStatus
 
@@ -64,9 +64,20 @@ class WriteConnection(ReadConnection):
     def insert_or_ignore(self, table: Table, values: Mapping[str, Any]) -> bool:
         """Insert a row unless its key is there; whether it was inserted."""
         dialect = self.connection.dialect.name
-        insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-        statement = insert.values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+        inserting = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+        statement = inserting.values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
         return self.connection.execute(statement).rowcount == 1
+
+    def insert_row(self, table: Table, values: Mapping[str, Any]) -> None:
+        """A function that only inserts and updates rows by this and `update_row`, besides loading and changing the
+        operation that it is about, may be spared a transaction of its own: what it writes goes with others'."""
+        self.connection.execute(insert(table), values)
+
+    def update_row(self, table: Table, values: Mapping[str, Any], *, key: str) -> None:
+        """Of the row that has this value of `key`, which is among the values. There should be an index of that column:
+        where many are updated by one statement, each is looked up by itself."""
+        others = {name: value for name, value in values.items() if name != key}
+        self.connection.execute(update(table).where(table.c[key] == values[key]).values(**others))
 
     def load(self, operation_id: int) -> Operation | None:
         """An operation that this transaction is about to change."""
@@ -84,13 +95,23 @@ class WriteConnection(ReadConnection):
 Also = Callable[[WriteConnection], None]
 
 
+class ShopRow(NamedTuple):
+    """A row to insert, or to update: then `key` names which of the values tell it from others."""
+
+    table: Table
+    values: Mapping[str, Any]
+    key: str | None = None
+
+
 class Placing(msgspec.Struct, frozen=True, gc=False):
-    """An operation to insert, with its first events. `also` writes rows of the shop in the same transaction."""
+    """An operation to insert, with its first events. `also` writes rows of the shop in the same transaction; `rows`: if
+    it is known which."""
 
     operation: Operation
     events: Sequence[Event]
     key: Key | None = None
     also: Also | None = None
+    rows: Sequence[ShopRow] = ()
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -104,6 +125,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     refunded: Sequence[int] = ()
     key: Key | None = None
     also: Also | None = None
+    rows: Sequence[ShopRow] = ()
 
 
 class KeyTaken(msgspec.Struct, frozen=True):
@@ -120,10 +142,18 @@ class GateClosed(msgspec.Struct, frozen=True):
 Refusal = KeyTaken | GateClosed
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """An allowance, and the queues that share it, by their names without region."""
+
+    rate: Rate
+    queues: frozenset[str]
+
+
 class Ask(msgspec.Struct, frozen=True):
     """A wish for tasks. `own_lease`: held under the worker's own lease, else each under a lease of its own, which is as
     long as its task says unless `lease_us` says otherwise.
-    `limits`: the kinds of those of `queues` that have limits, by the queue's name without region."""
+    `limits`: the kinds of those of `queues` that have limits, by the queue's name without region. `shared`: the
+    allowances that some of these share, by name."""
 
     worker: str
     queues: Sequence[str]
@@ -132,6 +162,7 @@ class Ask(msgspec.Struct, frozen=True):
     own_lease: bool
     request: str | None = None
     limits: Mapping[str, Kind] = msgspec.field(default_factory=dict)
+    shared: Mapping[str, Shared] = msgspec.field(default_factory=dict)
     lease_us: int | None = None
     asked: float = msgspec.field(default_factory=time.monotonic)
 
@@ -171,7 +202,8 @@ class LogReader(Protocol):
 
 
 class Database(Protocol):
-    """Hot verbs (place, change, claim, load) share commits and round trips; `write` and `read` run any function."""
+    """Hot verbs (place, change, claim, load, look_up) share commits and round trips; `write` and `read` run any
+    function."""
 
     name: str  # "sqlite" or "postgresql"
 
@@ -181,9 +213,16 @@ class Database(Protocol):
     def change(self, change: Change) -> "asyncio.Future[Refusal | None]": ...
     async def claim(self, ask: Ask) -> Claims: ...
     async def load(self, ids: Sequence[int]) -> Mapping[int, Operation]: ...
-    async def write(self, fn: Callable[[WriteConnection], T], *, about: int | None = None) -> T:
+    async def look_up(self, table: Table, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
+        """Rows of a shop whose primary key is one number, by that number."""
+        ...
+
+    async def write(
+        self, fn: Callable[[WriteConnection], T], *, about: int | None = None, known: Operation | None = None
+    ) -> T:
         """`about`: the one operation that it changes, if it is short and may share a transaction with others like it;
-        it then may run again because another one failed."""
+        it then may run again because another one failed. `known`: that operation as the caller last saw it: what is
+        worked out of it is written if it still stands so, and else worked out anew."""
         ...
 
     async def read(self, fn: Callable[[ReadConnection], T]) -> T: ...
@@ -200,6 +239,22 @@ class Database(Protocol):
     def observe_commits(self, observer: CommitObserver) -> None:
         """Call `observer` in the event loop after each write transaction of this process."""
         ...
+
+
+def tellable(error: BaseException) -> Exception:
+    """What a function raised, as something that can be raised where it is awaited: there, other exceptions would end
+    the iteration, the task or the process."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError(f"A function that writes raised {type(error).__name__}. Nothing of it was written.")
+    told.__cause__ = error
+    return told
+
+
+def sole_key(table: Table) -> str:
+    """The one column of a table's primary key."""
+    [column] = table.primary_key.columns
+    return column.name
 
 
 def change_of(

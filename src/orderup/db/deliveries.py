@@ -1,12 +1,25 @@
 """Rows of what goes out. Only the holder of a target changes its deliveries, and says in the same transaction that it
 still holds it; redelivery alone comes from elsewhere."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Select, and_, column, func, insert, literal, or_, select, text, true, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    and_,
+    column,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from orderup.db.database import ReadConnection, WriteConnection
@@ -117,23 +130,34 @@ def leave_target(connection: WriteConnection, name: str, *, holder: str) -> None
 # What the holder writes
 
 
-def add_deliveries(connection: WriteConnection, target: str, told: Sequence[Event], *, now: int) -> None:
-    """Each of these events is to go out."""
-    if not told:
+def settle(
+    connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, told: Sequence[Event] = (), now: int
+) -> None:
+    """Write down what came of tries, and that each of the events `told` is to go out; what is first of its operation
+    goes next."""
+    if not outcomes and not told:
         return
+    _follow_indexes(connection)
+    _write_outcomes(connection, target, outcomes, now=now)
+    _let_first_go(connection, target, {each.operation_id for each in outcomes if each.state != PENDING}, now=now)
+    _add(connection, target, told, now=now)
+
+
+def _add(connection: WriteConnection, target: str, told: Sequence[Event], *, now: int) -> None:
+    """Of each operation the first is due, unless an earlier one is still pending."""
+    firsts: dict[int, int] = {}
+    for event in told:
+        firsts.setdefault(event.operation_id, event.seq)
+    are_behind = _first_pending(connection, target, firsts)
+    due = {seq for operation_id, seq in firsts.items() if operation_id not in are_behind}
     row = {"target": target, "state": PENDING, "tries": 0, "at": now}
-    rows = [{**row, "seq": event.seq, "operation_id": event.operation_id} for event in told]
-    connection.execute(insert(deliveries), rows)
-    with _by_index(connection):
-        _let_first_go(connection, target, {event.operation_id for event in told}, now=now)
-
-
-def settle(connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, now: int) -> None:
-    """Write down what came of tries; what waited for them goes next."""
-    with _by_index(connection):
-        _write_outcomes(connection, target, outcomes, now=now)
-        ended = {each.operation_id for each in outcomes if each.state != PENDING}
-        _let_first_go(connection, target, ended, now=now)
+    for seqs, next_try_at in ((sorted(due), now), ([each.seq for each in told if each.seq not in due], None)):
+        values = {**row, "next_try_at": next_try_at}
+        given = [literal(value, deliveries.c[name].type).label(name) for name, value in values.items()]
+        for first in range(0, len(seqs), MOST_IDS):
+            those = connection.among(events.c.seq, seqs[first : first + MOST_IDS])
+            rows = select(events.c.seq, events.c.operation_id, *given).where(those)
+            connection.execute(insert(deliveries).from_select(["seq", "operation_id", *values], rows))
 
 
 def _write_outcomes(connection: WriteConnection, target: str, outcomes: Sequence[Outcome], *, now: int) -> None:
@@ -161,23 +185,29 @@ def _write_outcomes(connection: WriteConnection, target: str, outcomes: Sequence
         )
 
 
-def _let_first_go(connection: WriteConnection, target: str, operation_ids: Iterable[int], *, now: int) -> None:
+def _let_first_go(connection: WriteConnection, target: str, operation_ids: Collection[int], *, now: int) -> None:
     """Of each operation the first pending delivery is due, unless it is already."""
+    # in two statements: as one, PostgreSQL may take the rows of the update first, which are all that ever went out
+    seqs = sorted(_first_pending(connection, target, operation_ids).values())
+    for first in range(0, len(seqs), MOST_IDS):
+        those = and_(deliveries.c.target == target, connection.among(deliveries.c.seq, seqs[first : first + MOST_IDS]))
+        connection.execute(update(deliveries).where(those, deliveries.c.next_try_at.is_(None)).values(next_try_at=now))
+
+
+def _first_pending(connection: ReadConnection, target: str, operation_ids: Collection[int]) -> dict[int, int]:
+    """By operation, of those that have any, the seq of its first pending delivery."""
     ids = sorted(operation_ids)
-    for start in range(0, len(ids), MOST_IDS):
-        # mostly there are none: what is settled was the last of its operation
-        if firsts := connection.rows(_firsts(connection, target, ids[start : start + MOST_IDS])):
-            those = connection.among(deliveries.c.seq, [seq for (seq,) in firsts])
-            is_waiting = and_(deliveries.c.target == target, _IS_PENDING, deliveries.c.next_try_at.is_(None))
-            connection.execute(update(deliveries).where(those, is_waiting).values(next_try_at=now))
+    parts = (ids[first : first + MOST_IDS] for first in range(0, len(ids), MOST_IDS))
+    return {id: seq for some in parts for id, seq in connection.rows(_firsts(connection, target, some))}
 
 
-def _firsts(connection: WriteConnection, target: str, ids: Sequence[int]) -> Select[Any]:
-    """The seq of the first pending delivery of each of these operations."""
+def _firsts(connection: ReadConnection, target: str, ids: Sequence[int]) -> Select[Any]:
+    """Each of these operations that has a pending delivery, and the seq of the first."""
     own = deliveries.alias("own")
     pending = and_(own.c.target == target, own.c.ended_at.is_(None))
     if connection.connection.dialect.name == "sqlite":
-        return select(func.min(own.c.seq)).where(own.c.operation_id.in_(ids), pending).group_by(own.c.operation_id)
+        those = and_(own.c.operation_id.in_(ids), pending)
+        return select(own.c.operation_id, func.min(own.c.seq)).where(those).group_by(own.c.operation_id)
     # one look for each: what an operation has is not to be guessed at from how many deliveries there are
     each = (
         func.unnest(literal(ids, ARRAY(BigInteger)))
@@ -186,13 +216,13 @@ def _firsts(connection: WriteConnection, target: str, ids: Sequence[int]) -> Sel
     )
     first = select(own.c.seq).where(own.c.operation_id == each.c.id, pending).order_by(own.c.seq).limit(1)
     lateral = first.lateral("first")
-    return select(lateral.c.seq).select_from(each.join(lateral, true()))
+    return select(each.c.id, lateral.c.seq).select_from(each.join(lateral, true()))
 
 
 def read_due(
     connection: ReadConnection, target: str, *, now: int, most: int, but: Collection[int] = ()
 ) -> tuple[list[Due], int | None]:
-    """What is to be sent now, and when the next one comes that is not. but: operations that are left out."""
+    """What is to be sent now, or, if there is nothing, when the next one comes. but: operations that are left out."""
     here = and_(deliveries.c.target == target, deliveries.c.next_try_at.is_not(None))
     event = [events.c.seq, *(events.c[name] for name in EVENT_COLUMNS)]
     due = (
@@ -206,9 +236,17 @@ def read_due(
         due = due.where(~connection.among(deliveries.c.operation_id, sorted(but)))
     later = select(func.min(deliveries.c.next_try_at)).where(here, deliveries.c.next_try_at > now)
     with _by_index(connection):
-        found = [Due(read_event(row[:-1]), row[-1]) for row in connection.rows(due)]
-        # more may be due if so many are: nobody waits for what comes later
-        return found, connection.execute(later).scalar() if len(found) < most else None
+        found = _firsts_of([Due(read_event(row[:-1]), row[-1]) for row in connection.rows(due)])
+        # once these have landed one looks again: nobody waits for what comes later
+        return found, None if found else connection.execute(later).scalar()
+
+
+def _firsts_of(due: Sequence[Due]) -> list[Due]:
+    """Of each operation one, the first: another may be due since before that one was asked for again."""
+    first: dict[int, int] = {}
+    for each in due:
+        first[each.event.operation_id] = min(first.get(each.event.operation_id, each.event.seq), each.event.seq)
+    return [each for each in due if first[each.event.operation_id] == each.event.seq]
 
 
 @contextmanager
@@ -216,12 +254,15 @@ def _by_index(connection: ReadConnection) -> Iterator[None]:
     """What is looked up here follows an index in its order, and stops where it has enough. Without statistics of a
     table that has just grown PostgreSQL takes it for small, and would read all of it, or sort all that waits, each
     time."""
-    if connection.connection.dialect.name != "postgresql":
-        yield
-        return
-    connection.execute(_ALLOW, {"is_on": "off"})
+    _follow_indexes(connection)
     yield
-    connection.execute(_ALLOW, {"is_on": "on"})
+    _follow_indexes(connection, is_over=True)
+
+
+def _follow_indexes(connection: ReadConnection, *, is_over: bool = False) -> None:
+    """Until the end of the transaction."""
+    if connection.connection.dialect.name == "postgresql":
+        connection.execute(_ALLOW, {"is_on": "on" if is_over else "off"})
 
 
 # What people look at and ask for
@@ -327,4 +368,8 @@ def send_again(connection: WriteConnection, found: Sequence[Delivery], *, now: i
         connection.execute(update(deliveries).where(here, is_over).values(**anew))
         is_due = deliveries.c.next_try_at.is_not(None)
         connection.execute(update(deliveries).where(here, is_due).values(next_try_at=now))
+        # what comes after it and was about to go waits for it again
+        own = and_(deliveries.c.target == each.target, deliveries.c.operation_id == each.operation_id)
+        later = and_(own, deliveries.c.seq > each.seq, _IS_PENDING)
+        connection.execute(update(deliveries).where(later).values(next_try_at=None))
         _let_first_go(connection, each.target, [each.operation_id], now=now)

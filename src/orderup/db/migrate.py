@@ -30,8 +30,8 @@ from orderup.errors import Misconfigured
 CORE = "orderup"
 ENVIRONMENT = "orderup.db.migrations"
 CORE_REVISIONS = f"{ENVIRONMENT}.versions"
-# How long a server waits for another one that is migrating.
-WAIT_SECONDS = 600
+# How long a server waits for another one that is migrating, and for whoever has the file for a moment.
+WAIT_SECONDS, LOOK_SECONDS = 600, 10
 _LOCK = 7_161_539_624_812  # any number that nobody else takes
 _REVISION_FILE = re.compile(r"v(\d{4})_\w+\.py")
 
@@ -70,7 +70,7 @@ def migrate(engine: Engine, schemas: Sequence[Schema] = ()) -> None:
     schemas = [Schema(CORE, metadata, CORE_REVISIONS), *schemas]
     for schema in schemas[1:]:
         _check_names(schema)
-    with engine.connect() as connection:
+    with engine.connect() as connection, _patient(connection):
         if all(_version(connection, schema.shop) == _present(connection, schema) for schema in schemas):
             return
         with _alone(connection):
@@ -84,6 +84,18 @@ def _check_names(schema: Schema) -> None:
             raise Misconfigured(
                 f"The shop {schema.shop} has a table {name}. Call it {schema.shop}_…, anything but …_version."
             )
+
+
+@contextmanager
+def _patient(connection: Connection) -> Iterator[None]:
+    """With SQLite even who only reads may have to wait: for a process that closes the file, or that mends it after one
+    was killed."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.exec_driver_sql(f"pragma busy_timeout = {LOOK_SECONDS * 1000}")
+    yield
+    connection.exec_driver_sql("pragma busy_timeout = 0")
 
 
 @contextmanager
@@ -110,7 +122,6 @@ def _end(connection: Connection, how: str) -> None:
     if connection.dialect.name == "sqlite":
         # the driver is in autocommit mode, so it was we who began
         connection.exec_driver_sql(how)
-        connection.exec_driver_sql("pragma busy_timeout = 0")
     elif how == "commit":
         connection.commit()
     else:

@@ -9,7 +9,10 @@ read (`postgres_write`). All come back by themselves after the server was away.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+from sqlalchemy import Table
 
 from orderup.db.database import (
     Ask,
@@ -21,13 +24,15 @@ from orderup.db.database import (
     ReadConnection,
     Refusal,
     WriteConnection,
+    sole_key,
 )
 from orderup.db.migrate import Schema, migrate
+from orderup.db.noted import noted_rows
 from orderup.db.postgres_also import PostgresAlso
 from orderup.db.postgres_claims import PostgresClaims
-from orderup.db.postgres_link import DRIVER_ERRORS, FEW_SETTINGS, Link, Links, translate_first
+from orderup.db.postgres_link import DRIVER_ERRORS, PLANNED_ONCE, Link, Links, translate_first
 from orderup.db.postgres_listen import PostgresListener
-from orderup.db.postgres_load import LOAD, read_loaded
+from orderup.db.postgres_load import LOAD, look_up_text, read_loaded
 from orderup.db.postgres_log import PostgresLog, end_of_log
 from orderup.db.postgres_together import PostgresTogether
 from orderup.db.postgres_write import PostgresThreads
@@ -55,10 +60,10 @@ class PostgresDatabase:
         self._writers = PostgresWriters(url, tag=tag, committed=committed)
         self._threads = PostgresThreads(url, tag=tag)
         self._also = PostgresAlso(url, self._threads, committed=committed)
-        self._together = PostgresTogether(self._threads, committed=committed)
+        self._together = PostgresTogether(url, self._threads, self._writers, committed=committed)
         self._claims = PostgresClaims(url, tag=tag, committed=committed)
-        self._loads = Links(url, FEW_SETTINGS, 1)
-        self._logs = Links(url, FEW_SETTINGS, 1)
+        self._loads = Links(url, PLANNED_ONCE, 1)
+        self._logs = Links(url, PLANNED_ONCE, 1)
 
     async def open(self) -> None:
         """Raises Misconfigured, and Unavailable if the server does not answer."""
@@ -73,7 +78,7 @@ class PostgresDatabase:
             raise
 
     async def _check_server(self) -> None:
-        link = Link(self.url, FEW_SETTINGS)
+        link = Link(self.url, PLANNED_ONCE)
         try:
             session = await link.connect()
             [(version, encoding)] = await session.fetch(SERVER)
@@ -98,8 +103,12 @@ class PostgresDatabase:
     # hot verbs
 
     def place(self, placing: Placing) -> "asyncio.Future[KeyTaken | None]":
-        way = self._writers if placing.also is None else self._also
-        return way.submit(placing)
+        if placing.also is None:
+            return self._writers.submit(placing)
+        rows = noted_rows(placing.also)
+        if rows is None:
+            return self._also.submit(placing)
+        return self._writers.submit(replace(placing, also=None, rows=rows))
 
     def change(self, change: Change) -> "asyncio.Future[Refusal | None]":
         way = self._writers if change.also is None and change.key is None else self._also
@@ -111,11 +120,19 @@ class PostgresDatabase:
     async def load(self, ids: Sequence[int]) -> Mapping[int, Operation]:
         return read_loaded(await self._loads.fetch(LOAD, list(ids)))
 
+    async def look_up(self, table: Table, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
+        names = table.columns.keys()
+        rows = await self._loads.fetch(look_up_text(table), list(ids))
+        at = names.index(sole_key(table))
+        return {row[at]: dict(zip(names, row, strict=True)) for row in rows}
+
     # any function
 
-    async def write(self, fn: Callable[[WriteConnection], T], *, about: int | None = None) -> T:
+    async def write(
+        self, fn: Callable[[WriteConnection], T], *, about: int | None = None, known: Operation | None = None
+    ) -> T:
         if about is not None:
-            return await self._together.write(fn, about=about)
+            return await self._together.write(fn, about=about, known=known)
         began = time.perf_counter()
         value = await self._threads.write(fn)
         self._committed(1, time.perf_counter() - began)

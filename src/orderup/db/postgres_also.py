@@ -12,7 +12,7 @@ from typing import Any
 
 from orderup.db.database import Change, Placing
 from orderup.db.postgres_entry import Entry, Item, take
-from orderup.db.postgres_link import DRIVER_ERRORS, FEW_SETTINGS, Link, translate
+from orderup.db.postgres_link import DRIVER_ERRORS, PLANNED_ONCE, Link, translate
 from orderup.db.postgres_settle import settle
 from orderup.db.postgres_write import WRITERS, OutcomeUnknown, PostgresThreads, PostgresWrite
 from orderup.errors import Unavailable
@@ -33,7 +33,7 @@ class PostgresAlso:
         self._waiting: deque[Entry[Item]] = deque()
         self._writing: set[asyncio.Task[None]] = set()
         self._is_due = False
-        self._settle_link, self._turn = Link(url, FEW_SETTINGS), asyncio.Lock()
+        self._settle_link, self._turn = Link(url, PLANNED_ONCE), asyncio.Lock()
         self._settling: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:

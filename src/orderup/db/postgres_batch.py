@@ -13,10 +13,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from msgspec import json
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from orderup.db.database import Change, Placing
+from orderup.db.noted import Shape, by_shape
+from orderup.db.permits import CALLING, NOW, OVER
 from orderup.db.rows import (
     EVENT_COLUMNS,
     OPERATION_CHANGES,
@@ -36,9 +39,23 @@ from orderup.db.rows import (
 from orderup.db.tables import events, keys, operations, rfas, tasks
 
 CHANNEL = "orderup"
+# A column beside those of a shop's row: the operation that it is written with.
+_OF = "of operation"
 KEY_COLUMNS = ("key", "operation_id", "fingerprint", "made_at")
 
 Columns = list[str]
+
+
+def _plain(value: Any) -> Any:
+    """Kinds of texts and numbers that JSON does not know. Raises TypeError of anything else."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+_as_json = json.Encoder(enc_hook=_plain).encode
 
 
 class Text:
@@ -82,12 +99,32 @@ def _insert(text: Text, table: Table, columns: Sequence[str], *, of: str, identi
     rows = text.rows("u", columns, types_of(table, columns))
     return (
         f"insert into {table.name} ({quoted(columns)}) select {quoted(columns, of='u')} from {rows}"
-        f" join {of} on {of}.id = u.{identity} order by u.i"
+        f" where {_is_of(of, identity)} order by u.i"
     )
 
 
+def _is_of(cte: str, identity: str) -> str:
+    """Whether that CTE wrote the operation of a row `u`. That it is "true" keeps the planner from making a join of it,
+    which it would carry out as loop in a loop, for it takes the two for short. So it looks each up in a table of
+    hashes, whatever their numbers."""
+    return f"(u.{identity} in (select id from {cte})) is true"
+
+
+def _write_rows(text: Text, shape: Shape, *, of: str) -> str:
+    """Rows of a shop, of those operations that the CTE `of` wrote."""
+    table, key, columns = shape
+    rows = text.rows("u", (_OF, *columns), ["bigint", *types_of(table, columns)])
+    ours = _is_of(of, quoted([_OF]))
+    if key is None:
+        into = f"{quoted([table.name])} ({quoted(columns)})"
+        return f"insert into {into} select {quoted(columns, of='u')} from {rows} where {ours}"
+    changes = set_from("u", (name for name in columns if name != key))
+    where = f"p.{quoted([key])} = u.{quoted([key])} and {ours}"
+    return f"update {quoted([table.name])} p set {changes} from {rows} where {where}"
+
+
 @cache
-def place_statement(*, with_keys: bool, with_rfas: bool) -> str:
+def place_statement(*, with_keys: bool, with_rfas: bool, shapes: tuple[Shape, ...]) -> str:
     """Arguments: see `place_arguments`. Returns the ids of the operations inserted."""
     text = Text()
     ctes = []
@@ -109,6 +146,7 @@ def place_statement(*, with_keys: bool, with_rfas: bool) -> str:
     if with_rfas:
         ctes.append(f"r as ({_insert(text, rfas, RFA_COLUMNS, of='o')})")
     ctes.append(f"e as ({_insert(text, events, EVENT_COLUMNS, of='o')})")
+    ctes += [f"s{number} as ({_write_rows(text, shape, of='o')})" for number, shape in enumerate(shapes)]
     return f"with {', '.join(ctes)} select id, {_notification(text)} from o"
 
 
@@ -127,7 +165,11 @@ def place_arguments(placings: Sequence[Placing], *, tag: str | None) -> tuple[st
         arguments += columns_of([rfa_row(operation, rfa) for operation, rfa in asked], len(RFA_COLUMNS))
     events = [event_row(event) for each in placings for event in each.events]
     arguments += columns_of(events, len(EVENT_COLUMNS))
-    return place_statement(with_keys=bool(keyed), with_rfas=bool(asked)), [*arguments, tag]
+    shop_rows = by_shape((each.operation.id, row) for each in placings for row in each.rows)
+    for shape, some in shop_rows.items():
+        arguments += columns_of(some, 1 + len(shape.columns))
+    statement = place_statement(with_keys=bool(keyed), with_rfas=bool(asked), shapes=tuple(shop_rows))
+    return statement, [*arguments, tag]
 
 
 _GATE = ("id", "before", "version", *OPERATION_CHANGES)
@@ -138,7 +180,7 @@ _PERMIT = ("operation_id", "position")
 
 
 @cache
-def change_statement(*, with_rfas: bool, with_freed: bool, with_refunded: bool) -> str:
+def change_statement(*, with_rfas: bool, with_freed: bool, with_refunded: bool, shapes: tuple[Shape, ...] = ()) -> str:
     """Arguments: see `change_arguments`. Returns the ids of the operations changed.
 
     Rows are locked before anything is written, and one that another transaction holds is not waited for: whoever holds
@@ -152,23 +194,28 @@ def change_statement(*, with_rfas: bool, with_freed: bool, with_refunded: bool) 
  cross join lateral (select from operations p where p.id = u.id and p.version = u.before for update skip locked) p)""",
         f"""o as (update operations p set {set_from("l", ("version", *OPERATION_CHANGES))} from l
  where p.id = l.id returning p.id)""",
-        f"""t as (update tasks t set {set_from("u", TASK_CHANGES)} from {rows} join o on o.id = u.operation_id
- where t.operation_id = u.operation_id and t.position = u.position)""",
+        f"""t as (update tasks t set {set_from("u", TASK_CHANGES)} from {rows}
+ where t.operation_id = u.operation_id and t.position = u.position and {_is_of("o", "operation_id")})""",
     ]
     if with_rfas:
         rows = text.rows("u", _RFA, types_of(rfas, _RFA))
         ctes.append(
-            f"r as (update rfas r set {set_from('u', RFA_CHANGES)} from {rows} join o on o.id = u.operation_id"
-            " where r.operation_id = u.operation_id)"
+            f"r as (update rfas r set {set_from('u', RFA_CHANGES)} from {rows}"
+            f" where r.operation_id = u.operation_id and {_is_of('o', 'operation_id')})"
         )
-    held = "join o on o.id = u.operation_id where p.operation_id = u.operation_id and p.position = u.position"
+    ours = _is_of("o", "operation_id")
+    held = f"where p.operation_id = u.operation_id and p.position = u.position and {ours}"
     if with_freed:
         rows = text.rows("u", _PERMIT, types_of(tasks, _PERMIT))
-        ctes.append(f"f as (update permits p set held = 0 from {rows} {held} and p.held = 1)")
+        at = f"case when p.held = {CALLING} then {NOW} else p.taken_at end"
+        ctes.append(
+            f"f as (update permits p set held = {OVER}, taken_at = {at} from {rows} {held} and p.held <> {OVER})"
+        )
     if with_refunded:
         rows = text.rows("u", _PERMIT, types_of(tasks, _PERMIT))
-        ctes.append(f"d as (delete from permits p using {rows} {held} and p.held = 1)")
+        ctes.append(f"d as (delete from permits p using {rows} {held} and p.held <> {OVER})")
     ctes.append(f"e as ({_insert(text, events, EVENT_COLUMNS, of='o')})")
+    ctes += [f"s{number} as ({_write_rows(text, shape, of='o')})" for number, shape in enumerate(shapes)]
     return f"with {', '.join(ctes)} select id, {_notification(text)} from o"
 
 
@@ -190,7 +237,12 @@ def change_arguments(changes: Sequence[Change], *, tag: str | None) -> tuple[str
         if some:
             arguments += columns_of(some, width)
     arguments += columns_of([event_row(event) for each in changes for event in each.events], len(EVENT_COLUMNS))
-    statement = change_statement(with_rfas=bool(decided), with_freed=bool(freed), with_refunded=bool(refunded))
+    shop_rows = by_shape((each.after.id, row) for each in changes for row in each.rows)
+    for shape, some in shop_rows.items():
+        arguments += columns_of(some, 1 + len(shape.columns))
+    statement = change_statement(
+        with_rfas=bool(decided), with_freed=bool(freed), with_refunded=bool(refunded), shapes=tuple(shop_rows)
+    )
     return statement, [*arguments, tag]
 
 
@@ -202,20 +254,27 @@ def columns_of(rows: Sequence[Sequence[Any]], width: int) -> Columns:
 def array(column: Sequence[Any]) -> str:
     """Numbers or texts as PostgreSQL reads an array. One of nothing but nulls is sent as no values: `unnest` fills it
     up, and about half of the columns are such."""
-    if None in column:
-        if column.count(None) == len(column):
-            return "{}"
-        return f"{{{','.join(['NULL' if value is None else _element(value) for value in column])}}}"
-    if not isinstance(column[0], str):
-        return f"{{{','.join(map(str, column))}}}"
-    joined = '","'.join(column)
-    # nothing to escape if there are no quotes but those that were just put between
-    if "\\" not in joined and joined.count('"') == 2 * len(column) - 2:
-        return f'{{"{joined}"}}'
-    return f"{{{','.join(map(_element, column))}}}"
+    if column[0] is None and column.count(None) == len(column):
+        return "{}"
+    try:
+        text = _as_json(column).decode()
+    except (OverflowError, UnicodeEncodeError):  # PostgreSQL says what it makes of that
+        return _array_of_elements(column)
+    return f"{{{text[1:-1]}}}" if _reads_alike(text) else _array_of_elements(column)
+
+
+def _reads_alike(text: str) -> bool:
+    """Whether JSON's array is PostgreSQL's, too, but for the brackets. Both escape quotes and backslashes alike, and
+    nothing else is escaped in an array."""
+    return "\\" not in text or "\\" not in text.replace("\\\\", "").replace('\\"', "")
+
+
+def _array_of_elements(column: Sequence[Any]) -> str:
+    return f"{{{','.join(['NULL' if value is None else _element(value) for value in column])}}}"
 
 
 def _element(value: Any) -> str:
+    value = _plain(value)
     if not isinstance(value, str):
         return str(value)
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')

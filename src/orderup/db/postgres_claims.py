@@ -4,22 +4,23 @@ The operation is what is locked, as by every change, and never waited for: one t
 passed over. So is one that was changed since the statement began to look, so that all that is read here is of one
 moment. A claimer that passed something over is told to come back soon, for nobody else might.
 
-Limits are exact across processes: whoever claims from limited queues holds their rows in `queues` locked until the
-commit, counts the permits by the database's clock, and inserts his own.
+Limits are exact across processes: whoever claims from limited queues holds a lock for each limit until the commit,
+counts the permits by the database's clock, and inserts his own.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from orderup.db.database import Ask, Claimed, Claims
-from orderup.db.permits import MARGIN_US, next_permit_in
+from orderup.db.permits import CALLING, NOW, OVER, RUNNING, Room, held_while_running, window_of
 from orderup.db.postgres_batch import CHANNEL, quoted
 from orderup.db.postgres_link import (
     DRIVER_ERRORS,
-    FEW_SETTINGS,
+    PLANNED_ONCE,
     Link,
     Links,
     Session,
@@ -30,9 +31,8 @@ from orderup.db.postgres_link import (
 )
 from orderup.db.rows import EVENT_COLUMNS, TASK_COLUMNS, read_task
 from orderup.model.event import Audience
-from orderup.model.kind import Kind
+from orderup.model.kind import Rate
 from orderup.model.task import queue_of
-from orderup.model.times import as_micros
 
 CONNECTIONS = 2
 # Heads of the queues looked at beyond those asked for, in the place of those that others are just taking.
@@ -49,21 +49,35 @@ _INPUTS = """
  ) x on true"""
 
 
-def _claim_statement() -> str:
+def _claim_statement(*, with_shared: bool) -> str:
+    """with_shared: a queue may share an allowance, $13 by name (its own where it shares none), $14 how many this lets
+    through, and a part of one, $16 by name, in the place of limits of its own; $15 is what `held` is of permits."""
+    given, names = "$1::text[], $2::text[], $3::integer[]", "name, base, most"
+    held, bases, within = str(RUNNING), "unnest($10::text[]) as b(base)", ""
+    own, more, rank = "q.base", "", ""
+    if with_shared:
+        given, names = f"{given}, $13::text[], $14::integer[], $16::text[]", f"{names}, shared, shared_most, part"
+        own, more = "q.part", ", q.shared, q.shared_most"
+        rank = ", row_number() over (partition by x.shared order by x.priority, x.ready_at, x.operation_id) as j"
+        within = "where j <= shared_most"
+        held, bases = "b.held", "unnest($10::text[], $15::integer[]) as b(base, held)"
     return f"""
 with q as (
- select q.* from unnest($1::text[], $2::text[], $3::integer[]) as q(name, base, most)
+ select q.* from unnest({given}) as q({names})
  where not exists (
   select from queues p where p.name = q.base and (p.is_paused = 1 or p.paused_until > $5::bigint))
 ), h as materialized (
  select * from (
-  select x.*, q.most, row_number() over (partition by q.base order by x.priority, x.ready_at, x.operation_id) as i
-  from q cross join lateral (
-   select t.operation_id, t.position, t.priority, t.ready_at from tasks t
-   where t.queue = q.name and t.status = 'pending'
-   order by t.priority, t.ready_at, t.operation_id limit least(q.most, $4::integer + {SPARE})
-  ) x
- ) x where i <= most order by {_ORDER} limit $4::integer + {SPARE}
+  select x.*{rank} from (
+   select x.*, q.most{more},
+    row_number() over (partition by {own} order by x.priority, x.ready_at, x.operation_id) as i
+   from q cross join lateral (
+    select t.operation_id, t.position, t.priority, t.ready_at from tasks t
+    where t.queue = q.name and t.status = 'pending'
+    order by t.priority, t.ready_at, t.operation_id limit least(q.most, $4::integer + {SPARE})
+   ) x
+  ) x where i <= most
+ ) x {within} order by {_ORDER} limit $4::integer + {SPARE}
 ), c as materialized (
  select h.operation_id, h.position, h.priority, h.ready_at, o.shop, o.version
  from h join operations v on v.id = h.operation_id
@@ -88,9 +102,8 @@ with q as (
   coalesce(t.says, ''), case when t.says <> '' then {Audience.CUSTOMER:d} else {Audience.STAFF:d} end
  from t order by t.place
 ), p as (
- insert into permits select b.base, (extract(epoch from clock_timestamp()) * 1000000)::bigint, t.operation_id,
-  t.position, 1
- from t join unnest($10::text[]) as b(base) on b.base = split_part(t.queue, '@', 1)
+ insert into permits select b.base, {NOW}, t.operation_id, t.position, {held}
+ from t join {bases} on b.base = split_part(t.queue, '@', 1)
 )
 select (select count(*) from h) as seen,
  (select min(p.paused_until) from queues p
@@ -104,7 +117,7 @@ order by t.place
 """
 
 
-CLAIM = _claim_statement()
+CLAIM, CLAIM_SHARED = _claim_statement(with_shared=False), _claim_statement(with_shared=True)
 _CLAIMED = f"""
 select t.operation_id, o.shop, o.version, x.names, x.results, {quoted(TASK_COLUMNS, of="t")}
 from tasks t join operations o on o.id = t.operation_id{_INPUTS}"""
@@ -119,25 +132,30 @@ with e as materialized (
 ){_CLAIMED} join e on e.operation_id = t.operation_id and e.task = t.position
 where t.status = 'running' and t.token like $2::text"""
 
-LOCK_QUEUES = "select name from queues where name = any($1::text[]) order by name for update"
-MAKE_QUEUES = """
-insert into queues (name, is_paused) select name, 0 from unnest($1::text[]) as u(name) order by name
-on conflict do nothing returning name"""
-# A clock that was set back finds permits in its future: they count from now on, for one window more. $2: the window.
-PERMITS = """
-with n as materialized (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as at
+# Of windows, each of some queues that are limited together ($1, joined by commas): how long it is ($2), and how many
+# there may be in it ($3). A clock that was set back finds permits in its future: they count from now on, for one window
+# more.
+WINDOWS = f"""
+with n as materialized (select {NOW} as at
+), w as materialized (
+ select w.place, string_to_array(w.queues, ',') as queues, w.length, w.most
+ from unnest($1::text[], $2::bigint[], $3::bigint[]) with ordinality as w(queues, length, most, place)
 ), d as (
- delete from permits p using n where p.queue = $1::text and p.held = 0 and p.taken_at <= n.at - $2::bigint
+ delete from permits p using n, w where p.queue = any(w.queues) and p.held = {OVER} and p.taken_at <= n.at - w.length
 ), f as (
  update permits p set taken_at = n.at - l.i
- from n, (select p.taken_at, p.operation_id, p.position, row_number() over (order by p.taken_at desc) as i
-          from permits p, n where p.queue = $1 and p.taken_at > n.at + 1000000) l
- where p.queue = $1 and p.taken_at = l.taken_at and p.operation_id = l.operation_id and p.position = l.position
-), r as (select count(*) as taken from permits p, n where p.queue = $1 and p.taken_at > n.at - $2)
-select n.at, r.taken, (select count(*) from permits where queue = $1 and held = 1) as held,
- (select p.taken_at from permits p where p.queue = $1 and p.taken_at > n.at - $2
-  order by p.taken_at offset greatest(0, r.taken - $3::bigint) limit 1) as next
-from n, r"""
+ from n, (select p.queue, p.taken_at, p.operation_id, p.position, row_number() over (order by p.taken_at desc) as i
+          from permits p, n where p.queue in (select unnest(w.queues) from w) and p.taken_at > n.at + 1000000) l
+ where p.queue = l.queue and p.taken_at = l.taken_at and p.operation_id = l.operation_id and p.position = l.position
+)
+select n.at, c.taken, (select count(*) from permits p where p.queue = any(w.queues) and p.held = {RUNNING}) as held,
+ (select p.taken_at from permits p
+  where p.queue = any(w.queues) and p.held <> {CALLING} and p.taken_at > n.at - w.length
+  order by p.taken_at offset greatest(0, c.taken - w.most) limit 1) as next
+from n cross join w cross join lateral (
+ select count(*) as taken from permits p
+ where p.queue = any(w.queues) and (p.held = {CALLING} or p.taken_at > n.at - w.length)
+) c order by w.place"""
 
 
 def read_claimed(row: Sequence[Any]) -> Claimed:
@@ -147,11 +165,46 @@ def read_claimed(row: Sequence[Any]) -> Claimed:
     return Claimed(operation_id, shop, version, read_task(row[5:]), inputs)
 
 
+class _Window(NamedTuple):
+    """What limits some queues together, by the name of the queue or of the allowance."""
+
+    name: str
+    queues: Sequence[str]
+    rate: Rate | None
+    is_shared: bool = False
+
+    @property
+    def length(self) -> int:
+        return window_of(self.rate.period, is_shared=self.is_shared) if self.rate else 0
+
+    @property
+    def most(self) -> int:
+        return self.rate.count if self.rate else 0
+
+
+@asynccontextmanager
+async def _transaction(session: Session, held: Collection[str]) -> AsyncIterator[None]:
+    """Of which there is one at a time for each of these names, begun in one round trip."""
+    locks = (f"select pg_advisory_xact_lock(hashtextextended({_literal(name)}, 1))" for name in sorted(held))
+    await session.connection.execute("; ".join(["begin", *locks]))
+    try:
+        yield
+    except BaseException:
+        with suppress(*DRIVER_ERRORS):
+            await session.connection.execute("rollback")
+        raise
+    await session.connection.execute("commit")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 class PostgresClaims:
     """`tag` and `committed`: see `PostgresWriters`."""
 
     def __init__(self, url: str, *, tag: Callable[[], str | None], committed: Callable[[int, float], None]) -> None:
-        self._links = Links(url, FEW_SETTINGS, CONNECTIONS)
+        self._links = Links(url, PLANNED_ONCE, CONNECTIONS)
         self._tag, self._committed = tag, committed
         self._claiming: set[asyncio.Task[Claims]] = set()
 
@@ -193,12 +246,12 @@ class PostgresClaims:
 
     async def _claim_on(self, session: Session, ask: Ask, token: str) -> Claims:
         if ask.request is None and not ask.limits:
-            return await self._take(session, ask, token, {}, {})
-        async with session.connection.transaction():
+            return await self._take(session, ask, token, Room.of(ask))
+        async with _transaction(session, {*ask.limits, *ask.shared}):
             if ask.request is not None and (again := await self._same_request(session, ask, ask.request)):
                 return Claims(again)
-            allowed, more_in = await self._allowed(session, ask)
-            return await self._take(session, ask.at_last() if ask.limits else ask, token, allowed, more_in)
+            room = await self._room(session, ask)
+            return await self._take(session, ask.at_last() if ask.limits else ask, token, room)
 
     async def _same_request(self, session: Session, ask: Ask, request: str) -> list[Claimed]:
         """The same request within a lease gets the same tasks: its first answer may have been lost on the way. While
@@ -206,44 +259,43 @@ class PostgresClaims:
         await session.fetch("select pg_advisory_xact_lock(hashtextextended($1::text, 0))", f"{ask.worker}\n{request}")
         return [read_claimed(row) for row in await session.fetch(HELD_BY_REQUEST, ask.worker, request)]
 
-    async def _allowed(self, session: Session, ask: Ask) -> tuple[dict[str, int], dict[str, float]]:
-        """How many each limited queue lets through now; and in how many seconds it lets more through once those are
-        used up, where only time can do that. Holds those queues until the transaction ends."""
-        names = sorted(ask.limits)
-        if names and len(await session.fetch(LOCK_QUEUES, names)) < len(names):
-            await session.fetch(MAKE_QUEUES, names)
-            await session.fetch(LOCK_QUEUES, names)
-        allowed: dict[str, int] = {}
-        more_in: dict[str, float] = {}
-        for name in names:
-            allowed[name], wait = await self._permits(session, name, ask.limits[name])
-            if wait is not None:
-                more_in[name] = wait
-        return allowed, more_in
+    async def _room(self, session: Session, ask: Ask) -> Room:
+        """What limits leave now."""
+        room = Room.of(ask)
+        windows = [_Window(name, [name], kind.rate) for name, kind in ask.limits.items() if kind.allowance is None]
+        windows += [_Window(name, sorted(each.queues), each.rate, is_shared=True) for name, each in ask.shared.items()]
+        if not windows:
+            return room
+        given = ([",".join(each.queues) for each in windows], [each.length for each in windows])
+        rows = await session.fetch(WINDOWS, *given, [each.most for each in windows])
+        for window, (now, taken, held, next_at) in zip(windows, rows, strict=True):
+            free, wait = window.most - taken, window.length if next_at is None else next_at + window.length - now
+            seconds: float | None = min(wait, window.length) / 1e6
+            if window.rate is None:
+                free, seconds = NO_LIMIT, None
+            concurrency = None if window.is_shared else ask.limits[window.name].concurrency
+            if concurrency is not None and concurrency - held < free:
+                free, seconds = concurrency - held, None  # whoever ends one rings
+            room.allowed[window.name] = max(free, 0)
+            if seconds is not None:
+                room.more_in[window.name] = seconds
+        return room
 
-    async def _permits(self, session: Session, queue: str, kind: Kind) -> tuple[int, float | None]:
-        window = as_micros(kind.rate.period) + MARGIN_US if kind.rate else 0
-        count = kind.rate.count if kind.rate else 0
-        [(now, taken, held, next_at)] = await session.fetch(PERMITS, queue, window, count)
-        free, wait = NO_LIMIT, None
-        if kind.rate:
-            free = count - taken
-            wait = (window if next_at is None else min(next_at + window - now, window)) / 1e6
-        if kind.concurrency is not None and kind.concurrency - held < free:
-            free, wait = kind.concurrency - held, None  # whoever ends one rings
-        return max(free, 0), wait
-
-    async def _take(
-        self, session: Session, ask: Ask, token: str, allowed: dict[str, int], more_in: dict[str, float]
-    ) -> Claims:
+    async def _take(self, session: Session, ask: Ask, token: str, room: Room) -> Claims:
         bases = [queue_of(name) for name in ask.queues]
-        most = [allowed.get(base, NO_LIMIT) for base in bases]
+        parts = [next(room.limits(base), base) for base in bases]
+        most = [room.allowed.get(part, NO_LIMIT) for part in parts]
         queues = (list(ask.queues), bases, most)
-        how = (token, ask.worker, ask.own_lease, ask.request, list(ask.limits), self._tag(), ask.lease_us)
-        rows = await session.fetch(CLAIM, *queues, ask.most, ask.now, *how)
+        how = [token, ask.worker, ask.own_lease, ask.request, list(ask.limits), self._tag(), ask.lease_us]
+        if ask.shared:
+            wholes = [[base, *room.limits(base)][-1] for base in bases]
+            how += [wholes, [room.allowed.get(whole, NO_LIMIT) for whole in wholes]]
+            how += [[held_while_running(ask, name) for name in ask.limits], parts]
+        statement = CLAIM_SHARED if ask.shared else CLAIM
+        rows = await session.fetch(statement, *queues, ask.most, ask.now, *how)
         seen, paused_until = rows[0][:2]
         claimed = [read_claimed(row[3:]) for row in rows if row[3] is not None]
-        wait = next_permit_in(claimed, allowed=allowed, more_in=more_in)
+        wait = room.next_permit_in(claimed)
         if paused_until is not None:
             wait = sooner(wait, (paused_until - ask.now) / 1e6)
         if len(claimed) < min(ask.most, seen):

@@ -39,17 +39,25 @@ def rows_of(item: Item) -> int:
 
 def take(waiting: deque[Entry[Item]], most: int) -> list[Entry[Item]]:
     """The first of those who wait, up to so many, or fewer that write very many rows. A key that is among them already
-    waits for the next batch: it is answered once the first is there."""
+    waits for the next batch: it is answered once the first is there. So does a second change of an operation, and one
+    that updates a row of a shop that is among them, for one statement updates a row once."""
     batch: list[Entry[Item]] = []
     later: list[Entry[Item]] = []
     keys: set[str] = set()
+    changed: set[int] = set()
+    updated: set[tuple[str, Any]] = set()
     rows = 0
     while waiting and len(batch) < most and rows < MOST_ROWS:
         entry = waiting.popleft()
         key = entry.item.key
-        if key is not None and key.key in keys:
+        operation_id = entry.item.after.id if isinstance(entry.item, Change) else None
+        updates = {(row.table.name, row.values[row.key]) for row in entry.item.rows if row.key is not None}
+        if operation_id in changed or (key is not None and key.key in keys) or not updated.isdisjoint(updates):
             later.append(entry)
             continue
+        updated |= updates
+        if operation_id is not None:
+            changed.add(operation_id)
         if key is not None:
             keys.add(key.key)
         entry.is_elsewhere = False

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from orderup.db.postgres_batch import CHANNEL
-from orderup.db.postgres_link import DRIVER_ERRORS, FEW_SETTINGS, Link, Session, is_lost
+from orderup.db.postgres_link import DRIVER_ERRORS, PLANNED_ONCE, Link, Session, is_lost
 
 # Also how long a process that was told nothing by mistake stays asleep.
 POLL_SECONDS = 2.0
@@ -37,7 +37,7 @@ class PostgresListener:
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever another process may have committed, until cancelled."""
-        link = Link(self._url, {**FEW_SETTINGS, "application_name": NAME})
+        link = Link(self._url, {**PLANNED_ONCE, "application_name": NAME})
         try:
             while True:
                 session = await link.connect_some_day()

@@ -1,8 +1,12 @@
-"""Operations with their tasks and RFAs, many at once, as one PostgreSQL statement."""
+"""Operations with their tasks and RFAs, many at once, as one PostgreSQL statement; and rows of a shop."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
+from sqlalchemy import Table
+
+from orderup.db.database import sole_key
 from orderup.db.postgres_batch import quoted
 from orderup.db.rows import OPERATION_COLUMNS, RFA_COLUMNS, TASK_COLUMNS, assemble
 from orderup.model.operation import Operation
@@ -23,3 +27,10 @@ def read_loaded(rows: Sequence[Any]) -> Mapping[int, Operation]:
     tasks = [task for row in rows if (task := row[_TASK_AT:_RFA_AT])[0] is not None]
     rfas = {row[0]: rfa for row in rows if (rfa := row[_RFA_AT:])[0] is not None}
     return assemble(operations.values(), tasks, rfas.values())
+
+
+@cache
+def look_up_text(table: Table) -> str:
+    """Whole rows, by the numbers of their key."""
+    where = f"{quoted([sole_key(table)])} = any($1::bigint[])"
+    return f"select {quoted(table.columns.keys())} from {quoted([table.name])} where {where}"

@@ -5,7 +5,7 @@ The hot statements run here, too, on the driver's own cursor: one text for both 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from random import Random
@@ -15,7 +15,17 @@ import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection, Engine
 
-from orderup.db.database import Change, GateClosed, Key, KeyTaken, Placing, ReadConnection, Refusal, WriteConnection
+from orderup.db.database import (
+    Change,
+    GateClosed,
+    Key,
+    KeyTaken,
+    Placing,
+    ReadConnection,
+    Refusal,
+    WriteConnection,
+    tellable,
+)
 from orderup.db.postgres_batch import CHANNEL, KEY_COLUMNS, change_arguments, place_arguments, quoted
 from orderup.db.postgres_link import (
     CONNECT_SECONDS,
@@ -46,6 +56,13 @@ _LOCK = "select id from operations where id = any($1::bigint[]) order by id for 
 _NOTIFY = f"select pg_notify('{CHANNEL}', $1::text)"
 
 
+class Outdated(Exception):
+    """Of changes that were to be written together, those of these operations found the gate closed."""
+
+    def __init__(self, operation_ids: Collection[int]) -> None:
+        self.operation_ids = operation_ids
+
+
 class PostgresWrite(WriteConnection):
     """A write transaction; hot statements go straight to the driver."""
 
@@ -53,6 +70,22 @@ class PostgresWrite(WriteConnection):
         super().__init__(connection)
         self._cursor = psycopg.RawCursor(_driver(connection))
         self._loaded: dict[int, Operation] = {}
+        # by operation; None: each change is written at once
+        self._changes: dict[int, Change] | None = None
+
+    def share(self, ids: Sequence[int]) -> None:
+        """Several are about to change an operation each, one after the other: these are loaded now, and what becomes
+        of them is written at the end."""
+        self.load_all(ids)
+        self._changes = {}
+
+    def finish(self) -> None:
+        """Write what has been left for the end. Raises Outdated."""
+        if self._changes:
+            changes, self._changes = self._changes, {}
+            outcomes = self.change_all([*changes.values()])
+            if outdated := [id for id, outcome in zip(changes, outcomes, strict=True) if outcome is not None]:
+                raise Outdated(outdated)
 
     def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         """Rows of a statement with `$1` placeholders."""
@@ -64,6 +97,8 @@ class PostgresWrite(WriteConnection):
         self._loaded = dict(read_loaded(self.fetch(LOAD, ids)))
 
     def load(self, operation_id: int) -> Operation | None:
+        if self._changes and operation_id in self._changes:
+            self.finish()
         # what was asked for may have been changed since
         known = self._loaded.pop(operation_id, None)
         return known or read_loaded(self.fetch(LOAD, [operation_id])).get(operation_id)
@@ -72,7 +107,10 @@ class PostgresWrite(WriteConnection):
         return self.place_all([placing])[0]
 
     def change(self, change: Change) -> Refusal | None:
-        return self.change_all([change])[0]
+        if self._changes is None or change.key is not None or change.also is not None:
+            return self.change_all([change])[0]
+        self._changes[change.after.id] = change
+        return None
 
     def place_all(self, placings: Sequence[Placing]) -> list[KeyTaken | None]:
         """An outcome for each. No key may be there twice."""
@@ -192,6 +230,10 @@ class PostgresThreads:
             except DRIVER_ERRORS as error:
                 if time.monotonic() > give_up or not (is_conflict(error) or is_lost(error)):
                     raise translate(error) from error
+            except Exception:
+                raise
+            except BaseException as error:
+                raise tellable(error) from error
             time.sleep(_random.uniform(0.001, 0.05))
 
     def _read(self, fn: Callable[[ReadConnection], T]) -> T:
@@ -207,6 +249,7 @@ class PostgresThreads:
             with connection.begin() as transaction:
                 write = PostgresWrite(connection)
                 value = fn(write)
+                write.finish()
                 if (tag := self._tag()) is not None:
                     write.fetch(_NOTIFY, tag)
                 try:

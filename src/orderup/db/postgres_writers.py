@@ -1,8 +1,8 @@
 """One queue of placings and changes, and the connections that write them in batches.
 
-A batch is whatever waits when a connection is free, up to a cap. A second connection joins in only when enough wait to
-make two good batches: while the server works on one, the other is put together here. A handful goes over a connection
-of its own, whose plans are made for a handful. An operation is never in two batches at once: see `Desk`.
+A batch is whatever waits when a connection is free, up to a cap. Another connection joins in only when enough wait to
+make two good batches: while the server works on one, the other is put together here. An operation is never in two
+batches at once: see `Desk`.
 
 What is refused is told apart: an operation that is at another version (GateClosed), and one that somebody else holds
 locked without having changed it yet; that is tried again. A batch that cannot be written because of one row in it is
@@ -19,10 +19,8 @@ from orderup.db.database import Change, GateClosed, KeyTaken, Placing
 from orderup.db.postgres_batch import change_arguments, place_arguments
 from orderup.db.postgres_entry import AnItem, Entry, Item, take
 from orderup.db.postgres_link import (
-    BATCH_SETTINGS,
     DRIVER_ERRORS,
-    FEW_SETTINGS,
-    SETTINGS,
+    PLANNED_ONCE,
     Link,
     Session,
     is_conflict,
@@ -33,11 +31,10 @@ from orderup.db.postgres_link import (
 from orderup.db.postgres_settle import settle
 from orderup.errors import Unavailable
 
-CONNECTIONS = 2
+CONNECTIONS = 3
 MOST_IN_A_BATCH = 250
 # As many must wait before the second connection takes some, too.
 ENOUGH_FOR_ANOTHER = 32
-FEW = 4
 # Turns of the event loop between the wish to write and the writing: in that time others join the batch.
 ROUNDS = 3
 # How long an item waits for the server to come back before its caller is told that it is away.
@@ -58,14 +55,12 @@ class PostgresWriters:
 
     def __init__(self, url: str, *, tag: Callable[[], str | None], committed: Callable[[int, float], None]) -> None:
         self._tag, self._committed = tag, committed
-        self._links = [Link(url, BATCH_SETTINGS) for _ in range(CONNECTIONS)]
-        self._few = Link(url, FEW_SETTINGS)
+        self._links = [Link(url, PLANNED_ONCE) for _ in range(CONNECTIONS)]
         self._idle = list(self._links)
-        self._few_is_idle = True
         self._waiting: deque[Entry[Item]] = deque()
         self._resting: set[Entry[Item]] = set()
         self._writing: set[asyncio.Task[None]] = set()
-        self._settle_link, self._settling = Link(url, SETTINGS), asyncio.Lock()
+        self._settle_link, self._settling = Link(url, PLANNED_ONCE), asyncio.Lock()
         self._in_flight = 0
         self._is_due = False
         self._down_since: float | None = None
@@ -73,7 +68,7 @@ class PostgresWriters:
     async def open(self) -> None:
         """Raises the driver's error if the server is not there."""
         self._loop = asyncio.get_running_loop()
-        for link in (self._few, *self._links):
+        for link in self._links:
             await link.connect()
 
     async def close(self) -> None:
@@ -87,7 +82,7 @@ class PostgresWriters:
         await asyncio.gather(*self._writing, return_exceptions=True)
         for entry in (*self._waiting, *self._resting):
             entry.fail(Unavailable("The database was closed."))
-        for link in (self._few, *self._links, self._settle_link):
+        for link in (*self._links, self._settle_link):
             await link.close()
 
     def submit(self, item: Item) -> asyncio.Future[Any]:
@@ -119,9 +114,6 @@ class PostgresWriters:
     def _start(self) -> None:
         """Start batches."""
         waiting, idle = self._waiting, self._idle
-        if self._few_is_idle and len(idle) == CONNECTIONS and len(waiting) <= FEW:
-            self._few_is_idle = False
-            self._begin(self._few, self._take())
         while waiting and idle and (len(idle) == CONNECTIONS or len(waiting) >= ENOUGH_FOR_ANOTHER):
             self._begin(idle.pop(), self._take())
 
@@ -151,10 +143,7 @@ class PostgresWriters:
                 if not entry.is_elsewhere:
                     entry.fail(Unavailable("It was not written."))
             self._in_flight -= len(batch)
-            if link is self._few:
-                self._few_is_idle = True
-            else:
-                self._idle.append(link)
+            self._idle.append(link)
             if self._waiting:
                 self._come_soon()
 
@@ -173,6 +162,8 @@ class PostgresWriters:
             await write(session, entries)
         except DRIVER_ERRORS as error:
             await self._write_failed(link, write, entries, error)
+        except Exception as error:  # noqa: BLE001  what is written cannot be put into words: whoever brought it is told
+            await self._write_apart(link, write, entries, error)
         else:
             self._committed(len(entries), time.perf_counter() - began)
 
@@ -201,14 +192,22 @@ class PostgresWriters:
             self._settle_beside(session, entries)
         elif is_conflict(error):
             self._try_again(entries, error)
-        elif len(entries) == 1 or is_storage(error):
+        elif is_storage(error):
             for entry in entries:
                 entry.fail(translate(error))
         else:
-            # one row cannot be stored and took the others with it
-            middle = len(entries) // 2
-            await self._write(link, write, entries[:middle])
-            await self._write(link, write, entries[middle:])
+            await self._write_apart(link, write, entries, translate(error))
+
+    async def _write_apart(
+        self, link: Link, write: Write[AnItem], entries: Sequence[Entry[AnItem]], error: Exception
+    ) -> None:
+        """One of them cannot be stored, and took the others with it."""
+        if len(entries) == 1:
+            entries[0].fail(error)
+            return
+        middle = len(entries) // 2
+        await self._write(link, write, entries[:middle])
+        await self._write(link, write, entries[middle:])
 
     async def _place(self, session: Session, entries: Sequence[Entry[Placing]]) -> None:
         statement, arguments = place_arguments([entry.item for entry in entries], tag=self._tag())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_, union_all
+from sqlalchemy import Select, Table, select, tuple_, union_all
 
 from orderup.db.database import KeyTaken, ReadConnection
 from orderup.db.rows import (
@@ -16,7 +16,7 @@ from orderup.db.rows import (
 )
 from orderup.db.tables import events, facts, keys, operations, revoked_tokens, rfas
 from orderup.model.event import Audience, Event
-from orderup.model.operation import Operation
+from orderup.model.operation import Operation, OperationStatus
 from orderup.model.rfa import Rfa
 
 DECISIONS = ("rfa.approved", "rfa.declined", "rfa.expired")
@@ -82,21 +82,67 @@ def list_operations(
     before: int | None,
     most: int,
 ) -> list[Operation]:
-    """The newest first, without their tasks. One short walk of the index for each pair of shop and status."""
+    """The newest first, without their tasks."""
+    columns = [operations.c[name] for name in OPERATION_COLUMNS]
+    rows = _newest(connection, columns, shops=shops, statuses=statuses, before=before, most=most)
+    return [read_operation(row, (), None) for row in rows]
+
+
+def newest_with_row(
+    connection: ReadConnection,
+    table: Table,
+    *,
+    shop: str,
+    statuses: Sequence[str],
+    owner: str | None,
+    before: int | None,
+    most: int,
+) -> list[int]:
+    """The ids of a shop's operations that have a row in this table of its own, by `operation_id`; the newest first.
+    statuses: none: all. owner: only his; None: everybody's."""
+    wanted = statuses or list(OperationStatus)
+    rows = _newest(
+        connection,
+        [operations.c.id],
+        shops=[shop],
+        statuses=wanted,
+        before=before,
+        most=most,
+        owner=owner,
+        table=table,
+    )
+    return [row[0] for row in rows]
+
+
+def _newest(
+    connection: ReadConnection,
+    columns: Sequence[Any],
+    *,
+    shops: Sequence[str],
+    statuses: Sequence[str],
+    before: int | None,
+    most: int,
+    owner: str | None = None,
+    table: Table | None = None,
+) -> Sequence[Any]:
+    """The first column is the id. One short walk of an index for each pair of shop and status. table: only those that
+    have a row there."""
     if not shops or not statuses:
         return []
-    columns = [operations.c[name] for name in OPERATION_COLUMNS]
     walks = []
     for shop in shops:
         for status in statuses:
             walk = select(*columns).where(operations.c.shop == shop, operations.c.status == status)
+            if owner is not None:
+                walk = walk.where(operations.c.owner == owner)
+            if table is not None:
+                walk = walk.join(table, table.c.operation_id == operations.c.id)
             if before is not None:
                 walk = walk.where(operations.c.id < before)
             newest = walk.order_by(operations.c.id.desc()).limit(most).subquery()
             walks.append(select(newest))
     rows = _rows(connection, union_all(*walks)) if len(walks) > 1 else _rows(connection, walks[0])
-    rows = sorted(rows, key=lambda row: row[0], reverse=True)[:most]
-    return [read_operation(row, (), None) for row in rows]
+    return sorted(rows, key=lambda row: row[0], reverse=True)[:most]
 
 
 def list_rfas(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import create_engine
+from sqlalchemy import Table, create_engine, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
@@ -35,6 +35,8 @@ from orderup.db.database import (
     ReadConnection,
     Refusal,
     WriteConnection,
+    sole_key,
+    tellable,
 )
 from orderup.db.migrate import Schema, migrate
 from orderup.db.recent import RecentEvents
@@ -56,7 +58,7 @@ MOST_BATCHES = 2
 ENOUGH_FOR_ANOTHER = 64
 # Turns of the event loop between the wish to write and the writing: in that time others join the batch.
 ROUNDS = 3
-# How often an idle writer looks whether another process has written.
+# How often the writer looks whether another process has written. Each time it may have to wait for the interpreter.
 LOOK_EVERY_SECONDS = 0.03
 LOCK_PATIENCE_SECONDS = 10.0
 # Pages in the log before the writer copies them back: few and it stalls often, many and it stalls long.
@@ -88,6 +90,7 @@ class SqliteDatabase:
         self._observers: list[CommitObserver] = []
         self.recent = RecentEvents()
         self._data_version = 0
+        self._looks_at = 0.0
         self.commits = 0
 
     # opening and closing
@@ -108,7 +111,12 @@ class SqliteDatabase:
         started: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run_writer, args=(started,), name="sqlite-writer", daemon=True)
         self._thread.start()
-        await started
+        try:
+            await started
+        except BaseException:
+            self._thread = None
+            self._engine.dispose()
+            raise
         if self.path is not None:
             self._readers = ThreadPoolExecutor(4, thread_name_prefix="sqlite-reader")
 
@@ -154,7 +162,13 @@ class SqliteDatabase:
     async def claim(self, ask: Ask) -> Claims:
         return await self.submit(ask)  # type: ignore[no-any-return]
 
-    async def write(self, fn: Callable[[WriteConnection], T], *, about: int | None = None) -> T:  # noqa: ARG002  # all share
+    async def write(
+        self,
+        fn: Callable[[WriteConnection], T],
+        *,
+        about: int | None = None,  # noqa: ARG002  # all share
+        known: Operation | None = None,  # noqa: ARG002  # it is loaded without a round trip
+    ) -> T:
         return await self.submit(fn)  # type: ignore[no-any-return]
 
     def submit(self, item: Item) -> asyncio.Future[Any]:
@@ -193,6 +207,12 @@ class SqliteDatabase:
     async def load(self, ids: Sequence[int]) -> Mapping[int, Operation]:
         return await self.read(lambda connection: load_operations(_driver_of(connection), ids))
 
+    async def look_up(self, table: Table, ids: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
+        key = table.c[sole_key(table)]
+        found = select(table).where(key.in_(ids))
+        rows = await self.read(lambda connection: connection.execute(found).mappings().all())
+        return {row[key.name]: {**row} for row in rows}
+
     async def read(self, fn: Callable[[ReadConnection], T]) -> T:
         if self._readers is None:
             return await self.write(fn)
@@ -217,6 +237,10 @@ class SqliteDatabase:
                     connection.exec_driver_sql("rollback")
         except (sqlite3.Error, DBAPIError) as error:
             self._local.connection = None
+            if connection is not None:
+                # whoever keeps the error keeps this frame, and with it a place among the connections
+                connection.invalidate()
+                connection.close()
             raise translate(error) from error
 
     # the log
@@ -250,13 +274,13 @@ class SqliteDatabase:
 
     def _run_writer(self, started: asyncio.Future[None]) -> None:
         assert self._engine is not None
-        connection = self._engine.connect()
-        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        if self.path is not None:
-            driver.execute("pragma journal_mode = wal")
-            driver.execute("pragma synchronous = full")
-            driver.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        driver.execute("pragma cache_size = -16384")
+        try:
+            connection = self._engine.connect()
+            driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            self._prepare(driver)
+        except (sqlite3.Error, DBAPIError, Unavailable) as error:
+            self._loop.call_soon_threadsafe(started.set_exception, translate(error))
+            return
         writer = Writer(connection, driver)
         self._loop.call_soon_threadsafe(started.set_result, None)
         while (batch := self._next_batch(driver)) is not None:
@@ -264,8 +288,16 @@ class SqliteDatabase:
             outcomes = writer.commit([item for item, _ in batch])
             seconds = time.perf_counter() - began
             self._loop.call_soon_threadsafe(self._tell, batch, outcomes, writer.take_told(), seconds)
-            self._look_for_others(driver)
+            if time.monotonic() >= self._looks_at:
+                self._look_for_others(driver)
         connection.close()
+
+    def _prepare(self, driver: sqlite3.Connection) -> None:
+        wanted = ["cache_size = -16384"]
+        if self.path is not None:
+            wanted = ["journal_mode = wal", "synchronous = full", f"wal_autocheckpoint = {CHECKPOINT_PAGES}", *wanted]
+        for each in wanted:
+            patiently(driver, f"pragma {each}")  # another process may have just opened or closed the file
 
     def _next_batch(self, driver: sqlite3.Connection) -> list[Entry] | None:
         while True:
@@ -275,7 +307,11 @@ class SqliteDatabase:
                 self._look_for_others(driver)
 
     def _look_for_others(self, driver: sqlite3.Connection) -> None:
-        version = driver.execute("pragma data_version").fetchone()[0]
+        self._looks_at = time.monotonic() + LOOK_EVERY_SECONDS
+        try:
+            version = driver.execute("pragma data_version").fetchone()[0]
+        except sqlite3.Error:
+            return  # another process opens, closes or mends the file just now, or it is away: the next look will tell
         if version != self._data_version:
             self._data_version = version
             self._loop.call_soon_threadsafe(self._tell_others_wrote)
@@ -328,7 +364,7 @@ class Writer:
             return self._in_transaction(lambda: self._hot(items))
         except (StorageFull, Unavailable) as error:
             return [error] * len(items)
-        except Exception:  # noqa: BLE001  whatever it was, this thread must live
+        except BaseException:  # noqa: BLE001  whatever it was, this thread must live
             # one item broke a constraint, or could not be bound, and took the others with it: each on its own
             return [self._alone(item) for item in items]
 
@@ -337,8 +373,8 @@ class Writer:
             return self._in_transaction(lambda: self._hot([item]))[0]
         except (sqlite3.Error, DBAPIError) as error:
             return translate(error)
-        except Exception as error:  # noqa: BLE001  whoever asked is told, whatever it is
-            return error
+        except BaseException as error:  # noqa: BLE001  whoever asked is told, whatever it is
+            return tellable(error)
 
     def _in_transaction(self, fn: Callable[[], T]) -> T:
         begin_immediate(self.driver)
@@ -392,22 +428,27 @@ class Writer:
                 outcome = self.write.change(item)
             else:
                 outcome = item(self.write)
-        except Exception as error:
+        except BaseException as error:
             if isinstance(error, sqlite3.Error | DBAPIError) and is_storage(error):
                 raise
             self.driver.execute("rollback to item")
             self.events.back_to(mark)
-            outcome = translate(error) if isinstance(error, sqlite3.Error | DBAPIError) else error
+            outcome = translate(error) if isinstance(error, sqlite3.Error | DBAPIError) else tellable(error)
         self.driver.execute("release item")
         return outcome
 
 
 def begin_immediate(driver: sqlite3.Connection) -> None:
-    """Take the write lock, waiting for other processes in short random steps. Raises Unavailable."""
+    """Take the write lock. Raises Unavailable."""
+    patiently(driver, "begin immediate")
+
+
+def patiently(driver: sqlite3.Connection, statement: str) -> None:
+    """Run what needs a lock, waiting for other processes in short random steps. Raises Unavailable."""
     give_up = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
-            driver.execute("begin immediate")
+            driver.execute(statement)
             return
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() > give_up:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy.engine import Connection
 
 from orderup.db.database import Change, GateClosed, Key, KeyTaken, Placing, Refusal, WriteConnection
+from orderup.db.noted import by_shape
+from orderup.db.permits import CALLING, OVER, host_clock
 from orderup.db.recent import EventWriter
 from orderup.db.rows import (
     OPERATION_CHANGES,
@@ -22,18 +24,22 @@ from orderup.db.rows import (
     task_changes,
     task_row,
 )
-from orderup.db.sqlite_rows import insert, quoted, update
+from orderup.db.sqlite_rows import insert, quoted, update, write_shop_rows
 from orderup.model.operation import Operation
 
 INSERT_OPERATIONS = insert("operations", OPERATION_COLUMNS)
 INSERT_TASKS = insert("tasks", TASK_COLUMNS)
 INSERT_RFAS = insert("rfas", RFA_COLUMNS)
 INSERT_KEY = "insert or ignore into keys (key, operation_id, fingerprint, made_at) values (?, ?, ?, ?)"
-OPEN_GATES = update("operations", keys=("id", "version"), columns=("version", *OPERATION_CHANGES), returning="id")
+OPEN_GATES = update("operations", keys=("id", "version"), columns=("version", *OPERATION_CHANGES))
+TELL_OPEN_GATES = update("operations", keys=("id", "version"), columns=("version", *OPERATION_CHANGES), returning="id")
 UPDATE_TASKS = update("tasks", keys=("operation_id", "position"), columns=TASK_CHANGES)
 UPDATE_RFAS = update("rfas", keys=("operation_id",), columns=RFA_CHANGES)
-FREE_PERMIT = "update permits set held = 0 where operation_id = ? and position = ? and held = 1"
-REFUND_PERMIT = "delete from permits where operation_id = ? and position = ? and held = 1"
+FREE_PERMIT = f"""
+update permits set held = {OVER}, taken_at = case when held = {CALLING} then ? else taken_at end
+where operation_id = ? and position = ? and held <> {OVER}
+"""
+REFUND_PERMIT = f"delete from permits where operation_id = ? and position = ? and held <> {OVER}"
 
 
 class SqliteWrite(WriteConnection):
@@ -89,7 +95,16 @@ class SqliteWrite(WriteConnection):
             (each.before.id, each.before.version, each.after.version, *operation_changes(each.after))
             for each in changes
         ]
-        return {id for (id,) in OPEN_GATES.returned(self.driver, rows)}
+        if len(rows) == 1:
+            return {rows[0][0]} if OPEN_GATES.run(self.driver, rows) else set()
+        self.driver.execute("savepoint gates")
+        accepted = {row[0] for row in rows}
+        if OPEN_GATES.run(self.driver, rows) != len(rows):
+            # which, is asked only when one was refused: to return rows takes longer than to write them
+            self.driver.execute("rollback to gates")
+            accepted = {id for (id,) in TELL_OPEN_GATES.returned(self.driver, rows)}
+        self.driver.execute("release gates")
+        return accepted
 
     def store(self, changes: Sequence[Change]) -> None:
         """Write what accepted changes alter beside their operation's row."""
@@ -104,12 +119,14 @@ class SqliteWrite(WriteConnection):
         ]
         UPDATE_RFAS.run(self.driver, decided)
         self.events.insert([event for each in changes for event in each.events])
-        freed = [(each.after.id, position) for each in changes for position in each.freed]
+        freed = [(host_clock(), each.after.id, position) for each in changes for position in each.freed]
         if freed:
             self.driver.executemany(FREE_PERMIT, freed)
         refunded = [(each.after.id, position) for each in changes for position in each.refunded]
         if refunded:
             self.driver.executemany(REFUND_PERMIT, refunded)
+        for shape, rows in by_shape((each.after.id, row) for each in changes for row in each.rows).items():
+            write_shop_rows(self.driver, shape, [values for _, *values in rows])
 
 
 def load_operations(driver: sqlite3.Connection, ids: Sequence[int]) -> Mapping[int, Operation]:

@@ -58,6 +58,16 @@ operations = Table(
     _finished_when_final(),
     # lists, newest first, by shop and status
     Index("operations_list", "shop", "status", "id"),
+    # the same of a single customer
+    Index(
+        "operations_of_owner",
+        "owner",
+        "shop",
+        "status",
+        "id",
+        sqlite_where=text("owner is not null"),
+        postgresql_where=text("owner is not null"),
+    ),
     # what retention takes next, shop by shop: a process prunes those of the shops it has
     Index(
         "operations_finished",

@@ -1,5 +1,7 @@
-"""Which task the running code belongs to: set by whoever carries it out, read where log lines are written."""
+"""Which task the running code belongs to: set by whoever carries it out, read where log lines are written; and whether
+it is to stop."""
 
+import asyncio
 from contextvars import ContextVar
 
 from orderup.model.ids import show_id, show_task_id
@@ -14,3 +16,9 @@ def ids_at_work() -> dict[str, str]:
     if place is None:
         return {}
     return {"operation_id": show_id(place[0]), "task_id": show_task_id(*place)}
+
+
+def is_being_cancelled() -> bool:
+    """Whether it is this very asyncio task that somebody cancelled, not something that it waited for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from typing import TypeVar
 
 from orderup.model.task import queue_of
 
+EarT = TypeVar("EarT", bound="Ear")
+
 
 class Ear:
-    """One listener: `heard` is set when one of its queues may have work, `rang` says which since it was cleared."""
+    """One listener: `heard` is set when one of its queues may have work, `rang` says which since it was cleared.
+    `hears_others`: also what other processes may have released."""
 
-    def __init__(self, queues: Iterable[str]) -> None:
-        self.queues = frozenset(queues)
+    def __init__(self, queues: Iterable[str], *, hears_others: bool = True) -> None:
+        self.queues, self.hears_others = frozenset(queues), hears_others
         self.heard = asyncio.Event()
         self.rang: set[str] = set()
         self.ring_all()  # what was there before it listened counts, too
@@ -44,7 +48,9 @@ class Bell:
         self._ears: dict[str, set[Ear]] = {}
 
     def listen(self, queues: Iterable[str]) -> Ear:
-        ear = Ear(queues)
+        return self.join(Ear(queues))
+
+    def join(self, ear: EarT) -> EarT:
         for queue in ear.queues:
             self._ears.setdefault(queue, set()).add(ear)
         return ear
@@ -72,3 +78,9 @@ class Bell:
     def ring_all(self) -> None:
         for ear in set().union(*self._ears.values()):
             ear.ring_all()
+
+    def ring_for_others(self) -> None:
+        """Another process may have released something, of whatever queue."""
+        for ear in set().union(*self._ears.values()):
+            if ear.hears_others:
+                ear.ring_all()

@@ -12,12 +12,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 from orderup.db.database import Ask, Claimed, Claims
 from orderup.engine.engine import Engine
 from orderup.engine.hand_back import hand_back_all
-from orderup.engine.lines import Lines
 from orderup.errors import Unavailable
 from orderup.model.task import queue_name
 from orderup.model.times import as_micros
@@ -51,21 +49,16 @@ async def claim_now(
     if len(lined) < len(queues) or request is not None:
         lease_us = None if lease is None else as_micros(lease)
         others = [queue for queue in queues if queue not in lined]
-        ask = Ask(worker, others, most, engine.now(), own_lease, request, engine.limits_of(others), lease_us)
+        limits = engine.limits_of(others)
+        shared = engine.shared_by(limits) if limits else {}
+        ask = Ask(worker, others, most, engine.now(), own_lease, request, limits, shared, lease_us)
         claims = await engine.database.claim(ask)
         engine.desk.note_claims(claims.claimed)
-    if lines is not None and not claims.claimed:
-        claims = await _claim_in_turn(lines, lined, claims, worker=worker, most=most, lease=lease, request=request)
+    if lines is not None and lined and not claims.claimed:
+        claimed = await lines.claim(lined, worker=worker, most=most, lease=lease, request=request)
+        claims = Claims(claimed, claims.next_permit_in)
     engine.observe_claim(time.perf_counter() - began)
     return claims
-
-
-async def _claim_in_turn(lines: Lines, queues: Sequence[str], claims: Claims, *, most: int, **how: Any) -> Claims:
-    """From queues whose clients take turns, one after the other."""
-    claimed: list[Claimed] = []
-    for queue in queues:
-        claimed += await lines.claim(queue, most=most - len(claimed), **how)
-    return Claims(claimed, claims.next_permit_in)
 
 
 class _Asking:

@@ -27,15 +27,11 @@ def complete_task(
     result: str | None,
     answer: str | None = None,
     shop: str | None = None,
-    make_room: Callable[[], None] | None = None,
 ) -> Awaitable[None]:
-    """`result` is JSON. `answer`: fingerprint of this write; sent again it changes nothing. `make_room`: called before
-    what this makes ready is claimed, possibly more than once. Raises StaleToken."""
+    """`result` is JSON. `answer`: fingerprint of this write; sent again it changes nothing. Raises StaleToken."""
 
     def decide(draft: Draft) -> None:
         work.complete(draft, position, token=token, result=result, now=engine.now(), answer=answer)
-        if make_room is not None:
-            make_room()
 
     return engine.desk.decide(operation_id, decide, shop=shop)
 
@@ -61,7 +57,8 @@ async def complete_by_step(
 
     for _ in range(MOST_TRIES):
         try:
-            draft, change = await engine.database.write(run, about=operation_id)
+            known = engine.desk.known(operation_id)
+            draft, change = await engine.database.write(run, about=operation_id, known=known)
         except _ChangedMeanwhile:
             continue
         finally:

@@ -6,17 +6,30 @@ operation is kept from change to change as long as a task of it is running; the 
 refused change is worked out again from what the database holds. Nobody is told no on the strength of what is not
 written yet: a decision that is *refused* by the model on kept knowledge, or behind others in a change, is worked out
 again from what the database holds.
+
+A step that an executor here starts in the change that makes it ready is also done in it, if it only writes rows.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from orderup.db.database import Also, Change, Claimed, Database, GateClosed, Key, KeyTaken, Placing, change_of
+from orderup.db.database import (
+    Also,
+    Change,
+    Claimed,
+    Database,
+    GateClosed,
+    Key,
+    KeyTaken,
+    Placing,
+    ShopRow,
+    change_of,
+)
 from orderup.db.read import find_key
 from orderup.errors import KeyMisused, NotFound, Refused, Unavailable
 from orderup.model import work
@@ -29,6 +42,8 @@ Decision = Callable[[Draft], T]
 MOST_KEPT = 20_000
 # An operation with more tasks is not searched for running ones after each change; the oldest kept give way instead.
 MANY_TASKS = 64
+# Of such operations, so many tasks are kept altogether; that is some 40 MB.
+MOST_TASKS_KEPT = 50_000
 MOST_TRIES = 50
 _PENDING, _RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING  # looked up once
 
@@ -41,6 +56,13 @@ class Replayed(Exception):
         super().__init__(show_id(operation_id))
 
 
+class StepDone(NamedTuple):
+    """What a step comes to. result: JSON."""
+
+    result: str | None
+    rows: Sequence[ShopRow]
+
+
 class Starter(Protocol):
     """An executor that may claim a task in the very change that makes it ready."""
 
@@ -48,12 +70,16 @@ class Starter(Protocol):
         """Reserve a slot: the worker and a token to start the task under, or None."""
         ...
 
+    def foresee(self, claimed: Claimed) -> StepDone | None:
+        """What a step comes to that is being claimed. None: it is no step, or is to begin once that is committed."""
+        ...
+
     def begin(self, claimed: Claimed) -> None:
         """The change was committed: the task is this executor's."""
         ...
 
     def give_back(self, token: str) -> None:
-        """The change was not committed: free the slot."""
+        """The change was not committed, or nothing is left to do: free the slot."""
         ...
 
 
@@ -66,13 +92,24 @@ class LinedUp(Protocol):
     def note_own(self, operation: Operation, tasks: Iterable[Task]) -> None: ...
 
 
+class Told(Protocol):
+    """Is told once what came of a decision: a future, or whoever needs none. Must not raise."""
+
+    def done(self) -> bool:
+        """Whether nobody wants to know any more."""
+        ...
+
+    def set_result(self, value: Any, /) -> None: ...
+    def set_exception(self, error: Any, /) -> None: ...
+
+
 class _Wish(Generic[T]):
     """`is_alone`: whether it needs a change of its own."""
 
-    __slots__ = ("also", "decision", "future", "is_alone", "key", "tries")
+    __slots__ = ("also", "decision", "is_alone", "key", "told", "tries")
 
-    def __init__(self, decision: Decision[T], future: asyncio.Future[T], key: Key | None, also: Also | None) -> None:
-        self.decision, self.future, self.key, self.also = decision, future, key, also
+    def __init__(self, decision: Decision[T], told: Told, key: Key | None, also: Also | None) -> None:
+        self.decision, self.told, self.key, self.also = decision, told, key, also
         self.is_alone = key is not None or also is not None
         self.tries = 0
 
@@ -94,6 +131,8 @@ class Desk:
         self.starter: Starter | None = None
         self.lines: LinedUp | None = None
         self._kept: OrderedDict[int, Operation] = OrderedDict()
+        # of those with many tasks, how many; some may be kept no more
+        self._large: OrderedDict[int, int] = OrderedDict()
         self._lines: dict[int, list[_Wish[Any]]] = {}
         self._to_load: list[int] = []
         self._loading: asyncio.Task[None] | None = None
@@ -117,16 +156,22 @@ class Desk:
         if shop is not None:
             decision = _in_shop(shop, decision)
         future: asyncio.Future[T] = self._future()
-        wish = _Wish(decision, future, key, also)
+        self._line_up(operation_id, _Wish(decision, future, key, also), known=known)
+        return future if key is None else self._with_key(future, key)
+
+    def decide_and_tell(self, operation_id: int, decision: Decision[Any], told: Told) -> None:
+        """As `decide`, for the many who do not await it: to a future's callbacks the loop has to come by once more."""
+        self._line_up(operation_id, _Wish(decision, told, None, None))
+
+    def _line_up(self, operation_id: int, wish: _Wish[Any], *, known: Operation | None = None) -> None:
         line = self._lines.get(operation_id)
         if line is not None:
             line.append(wish)
-        else:
-            self._lines[operation_id] = [wish]
-            if known is not None:
-                self._kept.setdefault(operation_id, known)
-            self._go_on(operation_id)
-        return future if key is None else self._with_key(future, key)
+            return
+        self._lines[operation_id] = [wish]
+        if known is not None:
+            self._kept.setdefault(operation_id, known)
+        self._go_on(operation_id)
 
     def _future(self) -> asyncio.Future[Any]:
         # found out once: to ask which loop is running takes a system call
@@ -150,7 +195,7 @@ class Desk:
 
     async def place(self, draft: Draft, *, key: Key | None = None, also: Also | None = None) -> Operation:
         """Insert the operation of a draft that was placed. Raises as `decide` does."""
-        started = self._start_released(draft)
+        started = self._start_released(draft, None)
         operation = draft.result()
         future: asyncio.Future[KeyTaken | None] = self._future()
         placing = self.database.place(Placing(operation, draft.events, key, also))
@@ -176,6 +221,8 @@ class Desk:
             self._give_back(started)
         else:
             self._set_going(draft, operation, started)
+            if started:
+                self.keep(operation)
         if future.done():
             return
         if error:
@@ -191,8 +238,24 @@ class Desk:
             kept.move_to_end(operation.id)
             if len(kept) > MOST_KEPT:
                 kept.popitem(last=False)
+            if len(operation.tasks) > MANY_TASKS:
+                self._make_room_beside(operation)
         else:
             kept.pop(operation.id, None)
+            if self._large:
+                self._large.pop(operation.id, None)
+
+    def _make_room_beside(self, operation: Operation) -> None:
+        """A thousand campaigns of a thousand ads each would be a gigabyte."""
+        large = self._large
+        large[operation.id] = len(operation.tasks)
+        large.move_to_end(operation.id)
+        while len(large) > 1 and sum(large.values()) > MOST_TASKS_KEPT:
+            self._kept.pop(large.popitem(last=False)[0], None)
+
+    @property
+    def tasks_kept(self) -> int:
+        return sum(len(operation.tasks) for operation in self._kept.values())
 
     def note_claims(self, claimed: Sequence[Claimed]) -> None:
         """Claims were written past this desk: bring what is kept up to date, or forget it."""
@@ -209,6 +272,10 @@ class Desk:
             self._kept[each.operation_id] = replace(
                 operation, version=each.version, tasks=tuple(tasks), started_at=started_at
             )
+
+    def known(self, operation_id: int) -> Operation | None:
+        """As this process last saw it, if it is kept."""
+        return self._kept.get(operation_id)
 
     def forget(self, operation_id: int) -> None:
         """What is kept of it may be wrong."""
@@ -248,8 +315,8 @@ class Desk:
 
     def _fail_line(self, operation_id: int, error: Exception) -> None:
         for wish in self._lines.pop(operation_id, ()):
-            if not wish.future.done():
-                wish.future.set_exception(error)
+            if not wish.told.done():
+                wish.told.set_exception(error)
 
     def _work_out(self, operation: Operation, *, is_fresh: bool, most: int | None = None) -> None:
         """Work out the first of the line, at most so many, and write what they come to. `is_fresh`: `operation` is what
@@ -272,8 +339,8 @@ class Desk:
                     return
                 line.pop(0)
                 draft = Draft(operation)
-                if not wish.future.done():
-                    wish.future.set_exception(error)
+                if not wish.told.done():
+                    wish.told.set_exception(error)
                 continue
             line.pop(0)
             done.append((wish, value))
@@ -291,33 +358,44 @@ class Desk:
         self._go_on(operation_id)
 
     def _write(self, draft: Draft, done: list[tuple[_Wish[Any], Any]]) -> None:
-        started = self._start_released(draft)
         wish = done[0][0]
+        rows: list[ShopRow] | None = None if wish.is_alone else []
+        started = self._start_released(draft, rows)
         change = change_of(draft, limited=self.limited, key=wish.key, also=wish.also)
+        if rows:
+            change = replace(change, rows=rows)
         writing = self.database.change(change)
         writing.add_done_callback(partial(self._landed, change, draft, done, started))
 
-    def _start_released(self, draft: Draft) -> list[Claimed]:
-        """Tasks that this change makes ready and that an executor here has room for are claimed in it."""
+    def _start_released(self, draft: Draft, rows: list[ShopRow] | None) -> list[Claimed]:
+        """Tasks that this change makes ready and that an executor here has room for are claimed in it. A step among
+        them is done in it, too, and its rows put to `rows`; None: none is. One that writes comes alone: another one
+        may build on what it has written, and where all is one statement would not see it."""
         starter = self.starter
-        if starter is None or not draft.released or draft.status.is_final:
+        if starter is None or not draft.released:
             return []
         now = draft.events[-1].at  # one change is of one moment
-        positions: Iterable[int] = draft.released
-        if len(draft.released) > 1:
-            # a task may be released, paused and released again in one change
-            positions = sorted(set(positions), key=lambda position: (draft.task(position).priority, position))
-        started = []
-        for task in map(draft.task, positions):
-            if task.status is not _PENDING or self.limited(task.queue):
-                continue
-            taken = starter.take(task)
-            if taken is None:
-                continue
-            worker, token = taken
-            mine = work.start(draft, task.position, worker=worker, token=token, now=now)
-            inputs = {earlier.name: earlier.result for earlier in map(draft.task, task.after)}
-            started.append(Claimed(draft.base.id, draft.base.shop, draft.version, mine, inputs))
+        started: list[Claimed] = []
+        looked_at = 0
+        while looked_at < len(draft.released) and not draft.status.is_final:
+            released, looked_at = draft.released[looked_at:], len(draft.released)
+            for task in _in_order(draft, released):
+                if task.status is not _PENDING or self.limited(task.queue):
+                    continue
+                taken = starter.take(task)
+                if taken is None:
+                    continue
+                worker, token = taken
+                mine = work.start(draft, task.position, worker=worker, token=token, now=now)
+                inputs = {earlier.name: earlier.result for earlier in map(draft.task, task.after)}
+                claimed = Claimed(draft.base.id, draft.base.shop, draft.version, mine, inputs)
+                step = starter.foresee(claimed) if rows is not None and not rows else None
+                if step is None or rows is None:
+                    started.append(claimed)
+                    continue
+                starter.give_back(token)
+                rows += step.rows
+                work.complete(draft, task.position, token=token, result=step.result, now=now)
         return started
 
     def _landed(
@@ -332,6 +410,7 @@ class Desk:
         outcome = None if error else written.result()
         if error is None and outcome is None:
             self._set_going(draft, change.after, started)
+            self.keep(change.after)
             self.announce_permits(change)
             self._finish(change.after, done)
             return
@@ -342,8 +421,9 @@ class Desk:
             for wish, _ in done:
                 wish.tries += 1
             self._reload(change.before.id, done)
-        elif error is not None and not isinstance(error, Unavailable) and len(done) > 1:
-            # the database could not take what one of them brought: each by itself, so that only that one is refused
+        elif error is not None and not isinstance(error, Unavailable) and (len(done) > 1 or change.rows):
+            # the database could not take what one of them brought, or a step: each by itself, so that only that one is
+            # refused
             for wish, _ in done:
                 wish.is_alone = True
             self._reload(change.before.id, done)
@@ -366,7 +446,6 @@ class Desk:
         if len(draft.released) > len(started):
             left = [draft.task(position) for position in draft.released]
             self.announce([task.queue for task in left if task.status is _PENDING])
-        self.keep(operation)
 
     def announce_permits(self, change: Change) -> None:
         """A committed change made room in limited queues: whoever waits for that may look again."""
@@ -376,8 +455,8 @@ class Desk:
 
     def _finish(self, operation: Operation, done: Sequence[tuple[_Wish[Any], Any]]) -> None:
         for wish, value in done:
-            if not wish.future.done():
-                wish.future.set_result(value)
+            if not wish.told.done():
+                wish.told.set_result(value)
         if self._lines[operation.id]:
             self._go_on(operation.id)
         else:
@@ -385,15 +464,15 @@ class Desk:
 
     def _answer_again(self, operation: Operation, wish: _Wish[Any], taken: KeyTaken) -> None:
         assert wish.key is not None
-        if not wish.future.done():
-            wish.future.set_exception(_answer_to(taken, wish.key))
+        if not wish.told.done():
+            wish.told.set_exception(_answer_to(taken, wish.key))
         self._finish(operation, ())
 
     def _refuse(self, operation_id: int, done: Sequence[tuple[_Wish[Any], Any]], error: BaseException) -> None:
         self._kept.pop(operation_id, None)
         for wish, _ in done:
-            if not wish.future.done():
-                wish.future.set_exception(error)
+            if not wish.told.done():
+                wish.told.set_exception(error)
         if self._lines[operation_id]:
             self._go_on(operation_id)
         else:
@@ -414,6 +493,13 @@ def _is_busy(operation: Operation) -> bool:
 def _answer_to(taken: KeyTaken, key: Key) -> Replayed | KeyMisused:
     """What a request is told whose key was used before."""
     return Replayed(taken.operation_id) if taken.fingerprint == key.fingerprint else KeyMisused()
+
+
+def _in_order(draft: Draft, positions: Sequence[int]) -> Iterable[Task]:
+    """As they are to be claimed. A task may be released, paused and released again in one change."""
+    if len(positions) == 1:
+        return (draft.task(positions[0]),)
+    return sorted(map(draft.task, set(positions)), key=lambda task: (task.priority, task.position))
 
 
 def _in_shop(shop: str, decision: Decision[T]) -> Decision[T]:

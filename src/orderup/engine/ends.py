@@ -14,7 +14,7 @@ class Ends:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._waiting: dict[int, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[int, set[asyncio.Future[str | None]]] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -24,13 +24,14 @@ class Ends:
         finally:
             self.engine.feed.stop_counting(self._hear)
 
-    def expect(self, operation_id: int) -> "asyncio.Future[None]":
-        """Done when the operation has ended; to be called before it can have, and let go of by `forget`."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def expect(self, operation_id: int) -> "asyncio.Future[str | None]":
+        """How the operation has ended, once it has; None: nobody is to wait any longer. To be called before it can
+        have ended, and let go of by `forget`."""
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(operation_id, set()).add(future)
         return future
 
-    def forget(self, operation_id: int, future: "asyncio.Future[None]") -> None:
+    def forget(self, operation_id: int, future: "asyncio.Future[str | None]") -> None:
         waiting = self._waiting.get(operation_id)
         if waiting is not None:
             waiting.discard(future)
@@ -40,15 +41,15 @@ class Ends:
     def release(self) -> None:
         """Nobody waits any longer: the process is about to stop."""
         for waiting in self._waiting.values():
-            _end(waiting)
+            _end(waiting, None)
 
     def _hear(self, events: Sequence[Event]) -> None:
         for event in events if self._waiting else ():
             if event.task is None and event.status in FINAL:
-                _end(self._waiting.get(event.operation_id, set()))
+                _end(self._waiting.get(event.operation_id, set()), event.status)
 
 
-def _end(waiting: "set[asyncio.Future[None]]") -> None:
+def _end(waiting: "set[asyncio.Future[str | None]]", status: str | None) -> None:
     for future in waiting:
         if not future.done():
-            future.set_result(None)
+            future.set_result(status)

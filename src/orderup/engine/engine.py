@@ -2,20 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 
 import msgspec
 
-from orderup.db.database import Database
+from orderup.db.database import Database, Shared
 from orderup.engine.bell import Bell
 from orderup.engine.desk import Desk
 from orderup.engine.feed import Feed
 from orderup.engine.lines import Lines
-from orderup.errors import NotFound
+from orderup.errors import Misconfigured, NotFound
 from orderup.model.ids import OperationId, new_operation_id
-from orderup.model.kind import Kind
+from orderup.model.kind import Kind, Rate
 from orderup.model.placing import USUAL_LEASE
 from orderup.model.task import queue_name, queue_of
 
@@ -68,6 +68,7 @@ class Engine:
             for kind in named.values()
             if kind.is_limited
         }
+        self.allowances = shared_allowances(self.limited_queues)
         self._is_limited: dict[str, bool] = {}
         self.paused_queues = frozenset()
         self.desk = Desk(
@@ -120,6 +121,14 @@ class Engine:
         names = {queue_of(queue) for queue in queues}
         return {name: kind for name, kind in self.limited_queues.items() if name in names}
 
+    def shared_by(self, queues: Collection[str]) -> dict[str, Shared]:
+        """The allowances that some of those queues, named without region, share with others."""
+        return {name: each for name, each in self.allowances.items() if not each.queues.isdisjoint(queues)}
+
+    def resting_together(self, queue: str) -> list[str]:
+        """The queues, named without region, that ask the same third party as this one; itself at least."""
+        return sorted({queue}.union(*(each.queues for each in self.shared_by([queue]).values())))
+
     async def run(self) -> None:
         """Follow the log and other processes until cancelled."""
         self.database.on_commit(self.feed.wake)
@@ -131,4 +140,24 @@ class Engine:
 
     def _woken(self) -> None:
         self.feed.wake()
-        self.bell.ring_all()
+        self.bell.ring_for_others()
+
+
+def shared_allowances(kinds: Mapping[str, Kind]) -> dict[str, Shared]:
+    """By the names of their shops and their own, of kinds by their queues. What only a share of one may be used by is
+    an allowance of its own within it."""
+    found: dict[str, Shared] = {}
+
+    def share(name: str, rate: Rate, queue: str) -> None:
+        before = found.get(name, Shared(rate, frozenset()))
+        if before.rate != rate:
+            raise Misconfigured(f"The allowance {name} is said to be {before.rate} and {rate}.")
+        found[name] = Shared(rate, before.queues | {queue})
+
+    for queue, kind in kinds.items():
+        if kind.allowance is not None:
+            name, rate = f"{queue.partition('/')[0]}/{kind.allowance.name}", kind.allowance.rate
+            share(name, rate, queue)
+            if kind.share < 1:
+                share(f"{name} x {kind.share:g}", Rate(max(1, int(rate.count * kind.share)), rate.period), queue)
+    return found

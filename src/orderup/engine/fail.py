@@ -25,13 +25,14 @@ async def fail_task(
     answer: str | None = None,
     shop: str | None = None,
 ) -> None:
-    """`retry_after`: not earlier than that; with `pauses_queue` the whole queue rests so long. `was_sent` False:
+    """`retry_after`: not earlier than that; with `pauses_queue` the whole queue rests so long, and what shares its
+    allowance. `was_sent` False:
     nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
     now = engine.now()
-    queue = ""
+    resting: list[str] = []
 
     def decide(draft: Draft) -> None:
-        nonlocal queue
+        nonlocal resting
         work.fail(
             draft,
             position,
@@ -44,14 +45,15 @@ async def fail_task(
             answer=answer,
             was_used=was_sent,
         )
-        queue = queue_of(draft.task(position).queue)
+        resting = engine.resting_together(queue_of(draft.task(position).queue))
 
     if not (pauses_queue and retry_after):
         await engine.desk.decide(operation_id, decide, shop=shop)
         return
 
     def pause(connection: WriteConnection) -> None:
-        rest_until(connection, queue, now + as_micros(retry_after))
+        for queue in resting:
+            rest_until(connection, queue, now + as_micros(retry_after))
 
     await engine.desk.decide(operation_id, decide, shop=shop, also=pause)
     await note_paused_queues(engine)

@@ -5,10 +5,12 @@ reader is, then gets what the reader hands on; both are cut at the same `seq`, s
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from operator import attrgetter
 
-from orderup.db.database import Database, ReadConnection
+from orderup.db.database import Database, LogReader, ReadConnection
 from orderup.db.read import events_between, pruned_seq
 from orderup.errors import Gone, OrderupError
 from orderup.model.event import Audience, Event
@@ -16,6 +18,8 @@ from orderup.model.event import Audience, Event
 MOST_AT_ONCE = 1_000
 # A follower that falls further behind than this reads the rest from the database instead of from memory.
 MOST_HELD = 2_000
+# Events that stay in memory once they have been handed on, for those who read the log step by step.
+MOST_RECENT = 4_000
 SAFETY_NET_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 
@@ -63,6 +67,9 @@ class Feed:
         self._by_operation: dict[int, set[Follower]] = {}
         self._others: set[Follower] = set()
         self._counters: list[Callable[[Sequence[Event]], None]] = []
+        # those after this `seq`, up to the position
+        self._recent: list[Event] = []
+        self._recent_after = 0
         self._woken = asyncio.Event()
         self._started = asyncio.Event()
         self._is_stopped = False
@@ -101,19 +108,38 @@ class Feed:
             try:
                 if reader is None:
                     reader = self.database.log(await self.database.end_of_log())
-                    self.position = reader.position
+                    self.position = self._recent_after = reader.position
                     self._started.set()
                 events = await reader.read(MOST_AT_ONCE)
             except OrderupError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if events:
+                self._keep(events)
                 self._hand_on(events)
+                self.position = reader.position
                 for counter in self._counters:
                     counter(events)
             self.position = reader.position
             if len(events) < MOST_AT_ONCE:
                 await self._rest()
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        self._recent.extend(events)
+        if len(self._recent) > 2 * MOST_RECENT:
+            self._recent_after = self._recent[-MOST_RECENT - 1].seq
+            del self._recent[:-MOST_RECENT]
+
+    def log(self, after: int) -> "FeedLog":
+        """For one who reads step by step."""
+        return FeedLog(self, after)
+
+    def recent(self, after: int, most: int) -> Sequence[Event] | None:
+        """The first that were handed on after `after`; None: memory does not reach that far back."""
+        if not self._started.is_set() or after < self._recent_after:
+            return None
+        first = bisect_right(self._recent, after, key=attrgetter("seq"))
+        return self._recent[first : first + most]
 
     async def _rest(self) -> None:
         try:
@@ -203,3 +229,24 @@ class Feed:
             followers.discard(follower)
             if not followers:
                 self._by_operation.pop(follower.operation_id, None)
+
+
+class FeedLog:
+    """See `LogReader`. What the feed remembers is not read from the database once more."""
+
+    def __init__(self, feed: Feed, after: int) -> None:
+        self.position = after
+        self._feed = feed
+        self._stored: LogReader | None = None
+
+    async def read(self, most: int) -> Sequence[Event]:
+        recent = self._feed.recent(self.position, most)
+        if recent is None:
+            self._stored = self._stored or self._feed.database.log(self.position)
+            found = await self._stored.read(most)
+            self.position = self._stored.position
+            return found
+        self._stored = None
+        if recent:
+            self.position = recent[-1].seq
+        return recent

@@ -7,11 +7,11 @@ the gate makes that harmless: what somebody else has taken by then is refused, a
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import structlog
 from sqlalchemy import select, update
@@ -139,12 +139,12 @@ class Lines:
     # claiming
 
     async def claim(
-        self, queue: str, *, worker: str, most: int, lease: timedelta | None, request: str | None
+        self, queues: Sequence[str], *, worker: str, most: int, lease: timedelta | None, request: str | None
     ) -> list[Claimed]:
-        """The first of the line, possibly none. Raises Unavailable; then they are in the line as before."""
-        line = self.line(queue)
+        """The first of these lines, one after the other; possibly none. Raises Unavailable; then they are in the line
+        as before."""
         claimed: list[Claimed] = []
-        while len(claimed) < most and (place := line.take()) is not None:
+        while len(claimed) < most and (place := self._take(queues)) is not None:
             operation = self._operations.pop(place[0], None)
             self._queues.pop(place, None)
             self._starting.add(place)
@@ -162,11 +162,18 @@ class Lines:
                 self._starting.discard(place)
         return claimed
 
-    async def _start(
+    def _take(self, queues: Sequence[str]) -> Place | None:
+        for queue in queues:
+            place = self.line(queue).take()
+            if place is not None:
+                return place
+        return None
+
+    def _start(
         self, place: Place, known: Operation | None, *, worker: str, lease: timedelta | None, request: str | None
-    ) -> Claimed:
+    ) -> Awaitable[Claimed]:
         operation_id, position = place
-        lease_us, token = None if lease is None else as_micros(lease), uuid4().hex
+        lease_us, token = None if lease is None else as_micros(lease), token_hex(16)
 
         def start(draft: Draft) -> Claimed:
             length = lease_us or draft.task(position).lease_us
@@ -179,7 +186,7 @@ class Lines:
         also = None
         if lease_us is not None or known is None or known.tasks[position].attempt:
             also = partial(_set_lease, place=place, lease_us=lease_us)
-        return await self.engine.desk.decide(operation_id, start, also=also, known=known)
+        return self.engine.desk.decide(operation_id, start, also=also, known=known)
 
 
 def _waiting_in(connection: ReadConnection, *, queues: Sequence[str]) -> list[int]:

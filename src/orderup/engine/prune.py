@@ -84,7 +84,8 @@ def _prune_some(connection: WriteConnection, shop: str, horizon: int, prune_rows
     ids = _some_finished(connection, shop, horizon)
     if not ids:
         return 0
-    highest = connection.execute(select(func.max(events.c.seq)).where(events.c.operation_id.in_(ids))).scalar() or 0
+    # of a sum: for the column itself PostgreSQL walks down the whole log, whose oldest events these are
+    highest = connection.execute(select(func.max(events.c.seq + 0)).where(events.c.operation_id.in_(ids))).scalar() or 0
     if prune_rows is not None:
         prune_rows(connection, ids)
     for table, column in _of_operations():

@@ -14,10 +14,11 @@ A target that is away as a whole is no event's fault: nothing is sent and no try
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -27,7 +28,6 @@ from orderup.db.deliveries import (
     Due,
     Hold,
     Outcome,
-    add_deliveries,
     keep_target,
     leave_target,
     read_due,
@@ -36,6 +36,7 @@ from orderup.db.deliveries import (
     settle,
     take_target,
 )
+from orderup.engine.at_work import is_being_cancelled
 from orderup.engine.engine import Engine
 from orderup.engine.lease import is_known_dead, process_identity
 from orderup.errors import Conflict, OrderupError, TaskFailed, Unavailable, UpstreamFailed
@@ -44,6 +45,7 @@ from orderup.model.event import Event
 from orderup.model.retry import NoMoreAttempts, Retry, backoff
 from orderup.model.times import as_micros
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 # Some twelve hours: half of five minutes between two tries, once the first ones have failed.
 RETRY = Retry(attempts=300, first=timedelta(seconds=1), longest=timedelta(minutes=5))
@@ -54,9 +56,12 @@ LEASE = timedelta(seconds=30)
 DEADLINE = timedelta(seconds=15)
 LONGEST_REST = timedelta(hours=1)
 MOST_AT_ONCE = 500
-# At most one look at the log, and one at what is due, in that time, unless there is more than one look takes in: where
-# events come one by one, many share what is written of them. The first one after a while waits for nothing.
+# At most one round in that time, unless there is more than one takes in: where events come one by one, many share what
+# is written of them. The first one after a while waits for nothing.
 PAUSE_SECONDS = 0.05
+# The more there is to do beside, the longer a round takes, and the more share the next one: rounds take up no more than
+# this of the time, unless they would be this far apart.
+MOST_OF_THE_TIME, LONGEST_PAUSE_SECONDS = 0.15, 0.5
 SAFETY_NET_SECONDS = 2.0
 LONGEST_ERROR = 500
 
@@ -105,9 +110,13 @@ class Publisher:
         self.retry, self.away = retry, away
         self.lease, self.deadline = lease.total_seconds(), deadline.total_seconds()
         self.name = uuid4().hex
-        self._news, self._due = asyncio.Event(), asyncio.Event()
+        # there is something to do
+        self._woken = asyncio.Event()
+        # operations of which something is on its way
+        self._flying: set[int] = set()
         # by operation; None of an event that counts as not tried
         self._landed: asyncio.Queue[tuple[int, Outcome | None]] = asyncio.Queue()
+        self._reaching: asyncio.Task[bool] | None = None
         # Until when nobody else can have taken the target, and until when it wants to be left alone.
         self._sure_until = self._rests_until = float("-inf")
         # why the target is away, once that is so, and how often it was found to be since something arrived
@@ -137,7 +146,7 @@ class Publisher:
                 )
 
     def _heard(self, _events: Sequence[Event]) -> None:
-        self._news.set()
+        self._woken.set()
 
     # holding the target
 
@@ -164,93 +173,102 @@ class Publisher:
             lambda connection: take_target(connection, self.target.name, holder=self.name, process=process, seen=seen)
         )
 
-    async def _write(self, write: Callable[[WriteConnection], None], **values: object) -> None:
+    async def _write(self, write: Callable[[WriteConnection], T], **values: object) -> T:
         """Only as long as the target is ours. Raises TargetLost."""
 
-        def checked(connection: WriteConnection) -> None:
+        def checked(connection: WriteConnection) -> T:
             if not keep_target(connection, self.target.name, holder=self.name, **values):
                 raise TargetLost(f"Another process sends to {self.target.name} now.")
-            write(connection)
+            return write(connection)
 
         began = self.monotonic()
-        await self.engine.database.write(checked)
+        written = await self.engine.database.write(checked)
         self._sure_until = began + self.lease - self.deadline
-        self._due.set()
+        return written
 
     async def _publish(self, position: int) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(), name=f"publisher: hold {self.target.name}")
-            group.create_task(self._follow(position), name=f"publisher: follow the log for {self.target.name}")
             # in the group's own body: before Python 3.13, when a task fails that is waited for after the body, the task
             # around the group counts as cancelled for ever
-            await self._send()
+            await self._go_round(group, position)
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self.lease / 6)
             await self._write(lambda _connection: None)
+            self._woken.set()  # it may be sure of the target again
 
-    # following the log
+    # follow the log, write down what came of what was sent, and send what is due
 
-    async def _follow(self, position: int) -> None:
-        reader, written = self.engine.database.log(position), self.monotonic()
-        pace = _Pace()
+    async def _go_round(self, group: asyncio.TaskGroup, position: int) -> None:
+        self._landed, self._flying = asyncio.Queue(), set()
+        self._reaching = None
+        events, pace = self.engine.feed.log(position), _Pace()
+        written, written_at = position, self.monotonic()
         while True:
             await pace.keep()
-            self._news.clear()
-            found = await reader.read(MOST_AT_ONCE)
+            self._woken.clear()
+            found = await events.read(MOST_AT_ONCE)
             told = [event for event in found if self.target.wants(event)]
+            outcomes = await self._take_landed()
+            most, rest = await self._room(group)
             # where nothing goes out, how far it is need not be written each time: it would be read again, no more
-            if told or (found and self.monotonic() - written >= self.lease / 6):
-                await self._add(told, reader.position)
-                written = self.monotonic()
-            if len(found) < MOST_AT_ONCE:
-                await _set_or_later(self._news, seconds=SAFETY_NET_SECONDS)
+            is_far = events.position != written and self.monotonic() - written_at >= self.lease / 6
+            look = _Look(told, outcomes, self.engine.now(), most=most, but=frozenset(self._flying))
+            if told or outcomes or is_far:
+                due, later = await self._write_down(look, events.position)
+                written, written_at = events.position, self.monotonic()
+            elif most:
+                due, later = await self.engine.database.read(partial(look.due, target=self.target.name))
             else:
+                due, later = [], None
+            await self._start(group, due)
+            if len(found) == MOST_AT_ONCE or (due and len(due) == most):
                 pace.hurry()
+            else:
+                pace.rest()
+                if later is not None:
+                    rest = min(rest, max(0.01, (later - look.now) / 1e6))
+                await _set_or_later(self._woken, seconds=rest)
 
-    async def _add(self, told: Sequence[Event], position: int) -> None:
-        now = self.engine.now()
-        await self._write(
-            lambda connection: add_deliveries(connection, self.target.name, told, now=now), position=position
-        )
+    async def _take_landed(self) -> Sequence[Outcome]:
+        """What came of those that have landed since the last look."""
+        landed = dict(self._landed.get_nowait() for _ in range(self._landed.qsize()))
+        self._flying -= landed.keys()
+        if self._lost is not None:
+            why, self._lost = self._lost, None
+            await self._note_absence(why)
+        return [each for each in landed.values() if each is not None]
 
-    # sending
-
-    async def _send(self) -> None:
-        self._landed = asyncio.Queue()
-        async with asyncio.TaskGroup() as group:
-            flying: set[int] = set()
-            pace = _Pace()
-            while True:
-                await pace.keep()
-                self._due.clear()
-                seconds = await self._start(group, flying)
-                if seconds:
-                    await _set_or_later(self._due, seconds=seconds)
-                else:
-                    pace.hurry()
-                landed = dict(self._landed.get_nowait() for _ in range(self._landed.qsize()))
-                if outcomes := [each for each in landed.values() if each is not None]:
-                    await self._settle(outcomes)
-                flying -= landed.keys()
-                if self._lost is not None:
-                    why, self._lost = self._lost, None
-                    await self._note_absence(why)
-
-    async def _start(self, group: asyncio.TaskGroup, flying: set[int]) -> float:
-        """Send what is due, as far as there is room; seconds until there may be more, 0 if there is more already."""
-        room = self.target.most_in_flight - len(flying)
+    async def _room(self, group: asyncio.TaskGroup) -> tuple[int, float]:
+        """How many may be sent now; if none, for how many seconds there is nothing to do unless something happens."""
+        room = min(self.target.most_in_flight - len(self._flying), MOST_AT_ONCE)
         if room <= 0:
-            return SAFETY_NET_SECONDS
-        if (rest := self._rests_until - self.monotonic()) > 0 or not await self._reach():
-            return min(SAFETY_NET_SECONDS, max(0.01, rest))
+            return 0, SAFETY_NET_SECONDS
+        if (rest := self._rests_until - self.monotonic()) > 0 or not await self._is_reached(group):
+            return 0, min(SAFETY_NET_SECONDS, max(0.01, rest))
         if self.monotonic() >= self._sure_until:
-            return self.lease / 30  # a heartbeat is on its way
-        now = self.engine.now()
-        most = min(room, MOST_AT_ONCE)
-        due, prepared, later = await self._read(now, most=most, but=flying)
-        flying |= {each.event.operation_id for each in due}
+            return 0, self.lease / 30  # a heartbeat is on its way
+        return room, SAFETY_NET_SECONDS
+
+    async def _write_down(self, look: "_Look", position: int) -> "tuple[Sequence[Due], int | None]":
+        """What came of what was sent, and what is to go out; what is due then."""
+        values: dict[str, object] = {"position": position}
+        if any(each.error is None for each in look.outcomes):
+            values["delivered_at"] = look.now
+        if errors := [each.error for each in look.outcomes if each.error is not None]:
+            values |= {"failed_at": look.now, "error": errors[-1]}
+        return await self._write(partial(look.write, target=self.target.name), **values)
+
+    async def _start(self, group: asyncio.TaskGroup, due: Sequence[Due]) -> None:
+        """Send these."""
+        if not due:
+            return
+        prepared = await self._prepare_all(due)
+        if self.monotonic() >= self._sure_until:
+            return  # that took long: somebody else may have it by now
+        self._flying |= {each.event.operation_id for each in due}
         ready = []
         for each, one in zip(due, prepared, strict=True):
             if one is None or isinstance(one, TaskFailed):
@@ -260,15 +278,22 @@ class Publisher:
         for first in range(0, len(ready), self.target.most_together):
             some = ready[first : first + self.target.most_together]
             group.create_task(self._try(some), name=f"deliver {some[0][0].event.seq} to {self.target.name}")
-        if len(due) == most < room:
-            return 0.0
-        return SAFETY_NET_SECONDS if later is None else min(SAFETY_NET_SECONDS, max(0.01, (later - now) / 1e6))
+
+    async def _is_reached(self, group: asyncio.TaskGroup) -> bool:
+        """Whether the target can be reached. It is waited for beside all else."""
+        if self._reaching is None:
+            self._reaching = group.create_task(self._reach(), name=f"reach {self.target.name}")
+            self._reaching.add_done_callback(lambda _reached: self._woken.set())
+        await asyncio.wait([self._reaching], timeout=PAUSE_SECONDS)
+        if not self._reaching.done():
+            return False
+        reached, self._reaching = self._reaching, None
+        return reached.result()
 
     async def _reach(self) -> bool:
-        """Whether the target can be reached; if not, it is left alone for a while."""
+        """If not, the target is left alone for a while."""
         try:
-            async with asyncio.timeout(self.deadline):
-                await self.target.reach()
+            await self._in_time(self.target.reach())
         except TimeoutError:
             await self._note_absence(f"no answer within {self.deadline:g} s")
             return False
@@ -289,26 +314,15 @@ class Publisher:
         self._rests_until = self.monotonic() + wait.total_seconds()
         await self._write(lambda _connection: None, failed_at=self.engine.now(), error=why[:LONGEST_ERROR])
 
-    async def _read(
-        self, now: int, *, most: int, but: Collection[int]
-    ) -> tuple[Sequence[Due], Sequence[Any], int | None]:
-        """What is due, what is sent of each (None: nothing; an error: it could not be told), and when the next one
-        comes that is not due."""
-
-        def read(connection: ReadConnection) -> tuple[Sequence[Due], int | None]:
-            return read_due(connection, self.target.name, now=now, most=most, but=but)
-
-        def read_all(connection: ReadConnection) -> tuple[Sequence[Due], Sequence[Any], int | None]:
-            due, later = read(connection)
-            return due, self.target.prepare(connection, [each.event for each in due]), later
-
+    async def _prepare_all(self, due: Sequence[Due]) -> Sequence[Any]:
+        """What is sent of each. None: nothing; an error: it could not be told."""
+        events = [each.event for each in due]
         try:
-            return await self.engine.database.read(read_all)
+            return await self.engine.database.read(lambda connection: self.target.prepare(connection, events))
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001  told below, of the event that is to blame
-            due, later = await self.engine.database.read(read)
-            return due, [await self._prepare(each) for each in due], later
+            return [await self._prepare(each) for each in due]
 
     async def _prepare(self, due: Due) -> Any:
         """Of one, on a connection that no other has spoilt."""
@@ -324,8 +338,7 @@ class Publisher:
         began = self.monotonic()
         came: Sequence[TaskFailed | None]
         try:
-            async with asyncio.timeout(self.deadline):
-                came = await self.target.send([one for _, one in some])
+            came = await self._in_time(self.target.send([one for _, one in some]))
         except TimeoutError:
             came = [UpstreamFailed(f"no answer within {self.deadline:g} s")] * len(some)
         except TaskFailed as error:
@@ -337,6 +350,16 @@ class Publisher:
             self.observe(self.target.name, arrived, self.monotonic() - began)
         for (due, _), problem in zip(some, came, strict=True):
             self._land(due, problem)
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """What the target's code comes to. Raises TimeoutError; TargetAway if something it waited for was cancelled."""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await work
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            raise TargetAway("something it waited for was cancelled") from error
 
     def _fault(self, error: Exception, due: Due) -> TaskFailed:
         if isinstance(error, TaskFailed):
@@ -354,7 +377,7 @@ class Publisher:
         else:
             outcome = self._failed(due, str(error), is_final=error.final, retry_after=error.retry_after)
         self._landed.put_nowait((operation_id, outcome))
-        self._due.set()
+        self._woken.set()
 
     def _failed(self, due: Due, why: str, *, is_final: bool = False, retry_after: timedelta | None = None) -> Outcome:
         seq, operation_id, failures = due.event.seq, due.event.operation_id, due.tries + 1
@@ -371,21 +394,30 @@ class Publisher:
             self._rests_until = max(self._rests_until, self.monotonic() + rest.total_seconds())
         return Outcome(seq, operation_id, why[:LONGEST_ERROR], self.engine.now() + as_micros(wait))
 
-    async def _settle(self, landed: Sequence[Outcome]) -> None:
-        now, target = self.engine.now(), self.target.name
-        values: dict[str, object] = {}
-        if any(each.error is None for each in landed):
-            values["delivered_at"] = now
-        if errors := [each.error for each in landed if each.error is not None]:
-            values |= {"failed_at": now, "error": errors[-1]}
-        await self._write(lambda connection: settle(connection, target, landed, now=now), **values)
+
+class _Look:
+    """What one round has to write, and to read: `told` is to go out, `outcomes` came of what was sent, at most `most`
+    that are due are to be sent now, none of the operations `but`."""
+
+    def __init__(
+        self, told: Sequence[Event], outcomes: Sequence[Outcome], now: int, *, most: int, but: frozenset[int]
+    ) -> None:
+        self.told, self.outcomes, self.now, self.most, self.but = told, outcomes, now, most, but
+
+    def write(self, connection: WriteConnection, *, target: str) -> tuple[Sequence[Due], int | None]:
+        settle(connection, target, self.outcomes, told=self.told, now=self.now)
+        return self.due(connection, target=target)
+
+    def due(self, connection: ReadConnection, *, target: str) -> tuple[Sequence[Due], int | None]:
+        if not self.most:
+            return [], None
+        return read_due(connection, target, now=self.now, most=self.most, but=self.but)
 
 
 def _end_if_cancelled() -> None:
     """Before Python 3.13 a task group in which something fails at the moment at which it is cancelled keeps the
     cancellation to itself: https://github.com/python/cpython/issues/116720."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if is_being_cancelled():
         raise asyncio.CancelledError
 
 
@@ -399,14 +431,19 @@ class _Pace:
     """Of what is done over and over."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._began = self._next = 0.0
 
     async def keep(self) -> None:
         """Return when it is time to begin again."""
         loop = asyncio.get_running_loop()
         if (wait := self._next - loop.time()) > 0:
             await asyncio.sleep(wait)
-        self._next = loop.time() + PAUSE_SECONDS
+        self._began = loop.time()
+
+    def rest(self) -> None:
+        """What was begun has been done."""
+        took = asyncio.get_running_loop().time() - self._began
+        self._next = self._began + min(max(PAUSE_SECONDS, took / MOST_OF_THE_TIME), LONGEST_PAUSE_SECONDS)
 
     def hurry(self) -> None:
         """It is time now."""

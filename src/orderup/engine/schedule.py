@@ -2,7 +2,7 @@
 
 A due time is `floor(epoch / every)` or a time of a cron line in a zone; the key of the operation is made of schedule
 and due time, so that however many clocks run, each due time fires once. Due while the last run is alive: skipped,
-counted.
+counted; unless the schedule is there to keep a run alive.
 After downtime it fires once for all it missed, for the latest due time, and the count of the others is kept; of very
 many it is told only that there were at least so many.
 Cron by the rules of Debian's cron at changes of clocks: a doubled hour fires once, a missing one at its end.
@@ -124,6 +124,10 @@ async def _skip(
     engine: Engine, name: str, schedule: Schedule, *, first_due: int, last_due: int | None, now: int
 ) -> None:
     """Its last run, due at `last_due`, is alive. Told once a run: the others are counted."""
+    upcoming = next(due_times(schedule, after=now))
+    if schedule.keeps_alive:
+        await _pass_over(engine, name, first_due, next_due_at=upcoming)
+        return
     if last_due is None or next(due_times(schedule, after=last_due)) >= first_due:
         log.warning(
             "a schedule is due while its last run is alive; skipped until that has ended",
@@ -131,7 +135,6 @@ async def _skip(
             due=show_time(first_due),
         )
     count, _ = await _count(schedule, first_due=first_due, now=now)
-    upcoming = next(due_times(schedule, after=now))
     await _pass_over(engine, name, first_due, next_due_at=upcoming, skipped=schedules.c.skipped + count)
 
 

@@ -9,6 +9,7 @@ from orderup.db.database import Key
 from orderup.engine.engine import Engine
 from orderup.engine.forget import refuse_if_forgotten
 from orderup.model import steer
+from orderup.model.operation import Draft
 
 
 async def cancel_operation(
@@ -52,9 +53,16 @@ async def rerun_task(
     engine: Engine, operation_id: int, position: int, *, shop: str | None = None, key: Key | None = None
 ) -> None:
     """Raises NotFound, and Conflict once a dependant has started or the operation was forgotten."""
+
+    def decide(draft: Draft) -> None:
+        task = draft.task(position)
+        kind = engine.kinds.get(draft.base.shop, {}).get(task.kind)
+        once = kind is not None and kind.once
+        steer.rerun(draft, position, now=engine.now(), once=once, memo=task.memo if once else None)
+
     await engine.desk.decide(
         operation_id,
-        lambda draft: steer.rerun(draft, position, now=engine.now()),
+        decide,
         shop=shop,
         key=key,
         also=partial(refuse_if_forgotten, operation_id=operation_id),

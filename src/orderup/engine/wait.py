@@ -2,6 +2,7 @@
 
 from orderup.engine.engine import Engine
 from orderup.model import work
+from orderup.model.operation import Draft
 
 
 async def let_task_wait(
@@ -14,15 +15,16 @@ async def let_task_wait(
     memo: str | None,
     answer: str | None = None,
     shop: str | None = None,
+    was_sent: bool = True,
 ) -> None:
-    """The task waits as a row, and is then claimed anew. `memo` is JSON, None keeps the last. Raises StaleToken."""
-    await engine.desk.decide(
-        operation_id,
-        lambda draft: work.wait(
-            draft, position, token=token, seconds=seconds, memo=memo, now=engine.now(), answer=answer
-        ),
-        shop=shop,
-    )
+    """The task waits as a row, and is then claimed anew. `memo` is JSON, None keeps the last. `was_sent` False: nothing
+    went out, and a rate limit gets its permit back. Raises StaleToken."""
+
+    def decide(draft: Draft) -> None:
+        now = engine.now()
+        work.wait(draft, position, token=token, seconds=seconds, memo=memo, now=now, answer=answer, was_used=was_sent)
+
+    await engine.desk.decide(operation_id, decide, shop=shop)
 
 
 async def remember(

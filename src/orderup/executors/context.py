@@ -1,6 +1,7 @@
 """What a handler of this process is given."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -8,23 +9,26 @@ import msgspec
 import structlog
 from sqlalchemy import select
 
-from orderup.db.database import Claimed, ReadConnection
+from orderup.db.database import Claimed, Key, ReadConnection, WriteConnection
 from orderup.db.tables import tasks
+from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
+from orderup.engine.place import place_order, scoped_key
 from orderup.engine.wait import remember
 from orderup.errors import Conflict, StaleToken, Unavailable
 from orderup.executors.third_parties import ThirdParties
 from orderup.model import steer
-from orderup.model.ids import read_id, show_id, show_task_id
+from orderup.model.ids import OperationId, read_id, show_id, show_task_id
 from orderup.model.operation import Draft
 from orderup.model.placing import encode
+from orderup.model.plan import Plan
 
 if TYPE_CHECKING:
     import httpx2
 
 log = structlog.get_logger("orderup.handlers")
 R = TypeVar("R")
-_decode = msgspec.json.Decoder().decode
+_decode, _encode = msgspec.json.Decoder().decode, msgspec.json.Encoder().encode
 
 
 class LocalContext:
@@ -98,6 +102,21 @@ class LocalContext:
 
     async def read(self, query: Callable[[ReadConnection], R]) -> R:
         return await self._engine.database.read(query)
+
+    async def write(self, change: Callable[[WriteConnection], R]) -> R:
+        return await self._engine.database.write(change)
+
+    async def place(
+        self, plan: Plan, *, key: str, also: Callable[[WriteConnection, OperationId], None] | None = None
+    ) -> str:
+        shop, engine = self._claimed.shop, self._engine
+        fingerprint = hashlib.sha256(_encode(plan)).hexdigest()
+        once = Key(scoped_key("handler", shop, key=key), fingerprint, engine.now())
+        try:
+            operation = await place_order(engine, shop, plan, key=once, also=also, source="handler")
+        except Replayed as replayed:
+            return show_id(replayed.operation_id)
+        return show_id(operation.id)
 
     async def cancel(self, operation_id: str, *, reason: str, check: Callable[[Draft], None] | None = None) -> bool:
         engine = self._engine

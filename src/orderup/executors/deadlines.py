@@ -23,8 +23,11 @@ class Deadlines:
         self._slots: dict[Slot, set[Deadline]] = {}
 
     def at(self, ends_at: float) -> "Deadline":
-        """Of the running task, which is to enter it: `with deadlines.at(loop.time() + 5): await …` raises TimeoutError,
-        and `expired` is true."""
+        """`with deadlines.at(loop.time() + 5) as deadline: await …` raises TimeoutError, and `expired` is true, if it
+        was set, once there was something to wait for."""
+        return Deadline(self, ends_at)
+
+    def set(self, deadline: "Deadline", ends_at: float) -> None:
         seconds = ends_at - self._loop.time()
         exponent = max(FINEST, math.frexp(seconds)[1] - 7) if seconds > 0 else FINEST
         slot = (exponent, math.ceil(math.ldexp(ends_at, -exponent)))
@@ -32,10 +35,10 @@ class Deadlines:
         if waiting is None:
             waiting = self._slots[slot] = set()
             self._loop.call_at(math.ldexp(slot[1], exponent), self._pass, slot)
+        waiting.add(deadline)
+        deadline.waiting = waiting
         # asked without its loop, asyncio looks for it, by a system call
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        return Deadline(waiting, task)
+        deadline.task = asyncio.current_task(self._loop)
 
     def _pass(self, slot: Slot) -> None:
         for deadline in self._slots.pop(slot):
@@ -46,24 +49,33 @@ class Deadline:
     """Of what its task does between entering and leaving it. Told from a cancellation by others as `asyncio.timeout`
     does it."""
 
-    __slots__ = ("_cancelling", "_task", "_waiting", "expired")
+    __slots__ = ("_cancelling", "_deadlines", "_ends_at", "expired", "task", "waiting")
 
-    def __init__(self, waiting: "set[Deadline]", task: "asyncio.Task[Any]") -> None:
-        self._waiting, self._task = waiting, task
+    def __init__(self, deadlines: Deadlines, ends_at: float) -> None:
+        self._deadlines, self._ends_at = deadlines, ends_at
+        self.task: asyncio.Task[Any] | None = None
+        self.waiting: set[Deadline] | None = None
         self.expired = False
+
+    def set(self) -> None:
+        """To be called in the task it is of: what ends without waiting needs none."""
+        self._deadlines.set(self, self._ends_at)
+        assert self.task is not None
+        self._cancelling = self.task.cancelling()
 
     def expire(self) -> None:
         self.expired = True
-        self._task.cancel()
+        assert self.task is not None
+        self.task.cancel()
 
     def __enter__(self) -> Self:
-        self._cancelling = self._task.cancelling()
-        self._waiting.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._waiting.discard(self)
-        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self.task is None or self.waiting is None:
+            return
+        self.waiting.discard(self)
+        if self.expired and self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractStreamWriter
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from yarl import URL
 
@@ -29,6 +30,9 @@ from orderup.integrations.breaker import Breaker, BreakerState
 from orderup.integrations.webhook import read_retry_after
 
 CONNECT_SECONDS = 5.0
+# A connection that nobody has used for so long is not used again: many servers, uvicorn and Node among them, close
+# theirs after 5 s, and of a POST that meets the close on its way nobody knows what became.
+IDLE_SECONDS = 4.0
 LARGEST_ANSWER_BYTES = 64 * 1024
 UNAUTHENTICATED, NOT_THERE, TOO_MANY, UNAVAILABLE = 401, 404, 429, 503
 BUSY_SECONDS = 1.0
@@ -74,6 +78,20 @@ def rest_of(reply: Reply) -> timedelta | None:
     return asked if reply.status == UNAVAILABLE else None
 
 
+class _Timely(aiohttp.payload.BytesPayload):
+    """A body that is not sent after a moment, however long this process stood still just before. What was sent of the
+    request by then is not enough to be one."""
+
+    def __init__(self, value: bytes, ends_at: float) -> None:
+        super().__init__(value)
+        self._ends_at = ends_at
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if time.monotonic() >= self._ends_at:
+            raise TimeoutError
+        await super().write_with_length(writer, content_length)
+
+
 class UpstreamMetrics:
     """Of all services of a process, whichever shop asks them."""
 
@@ -114,7 +132,8 @@ class UpstreamMetrics:
 class Upstream:
     """`name`: for people and metrics, such as "user service". deadline: of a whole call. most: calls in flight.
     headers: of every call, such as who we are. rest: how long a reply asks for rest, where a service has its own way
-    of saying it.
+    of saying it. resends: whether a GET whose connection breaks goes out once more by itself; not where the service
+    counts what it is asked.
     """
 
     def __init__(
@@ -128,10 +147,11 @@ class Upstream:
         headers: Mapping[str, str] | None = None,
         rest: Callable[[Reply], timedelta | None] = rest_of,
         breaker: Breaker | None = None,
+        resends: bool = True,
     ) -> None:
         self.name, self.base_url, self.metrics = name, base_url.rstrip("/"), metrics
         self.deadline, self.most, self.breaker = deadline.total_seconds(), most, breaker or Breaker()
-        self.rest = rest
+        self.rest, self.resends = rest, resends
         self.in_flight = 0
         self.last_error: str | None = None
         # some services answer only those who say that they speak JSON, even where nothing is sent
@@ -148,12 +168,14 @@ class Upstream:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             # how many there may be is counted here, and whoever comes too late is told
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             trust_env=False,
         )
+        # there is no other way to tell it
+        self._session._retry_connection = self.resends  # noqa: SLF001
         return self
 
     async def __aexit__(
@@ -186,25 +208,30 @@ class Upstream:
         judges: Collection[int] = (),
         is_repeatable: bool | None = None,
         largest: int = LARGEST_ANSWER_BYTES,
+        ends_at: float | None = None,
     ) -> Reply:
         """2xx and 4xx are answers, for the caller to judge (`refuse` says no for him); all else is raised.
 
         path: parts that came from elsewhere are quoted by the caller. json: what msgspec encodes. reads: gives None
         for a success that says nonsense. judges: statuses besides that the caller judges. is_repeatable: whether this
-        may be sent a second time; unless told, all but POST and PATCH may. Raises Resting (nothing was sent),
-        UpstreamFailed, and its OutcomeUnknown: what may not be repeated was sent, and nobody knows what came of it.
+        may be sent a second time; unless told, all but POST and PATCH may. ends_at: by `time.monotonic`, when somebody
+        else may take it to be over: a process that stood still until then does not send any more. Raises Resting
+        (nothing was sent), UpstreamFailed, and its OutcomeUnknown: what may not be repeated was sent, and nobody knows
+        what came of it.
         """
         if self.in_flight >= self.most:
             raise Resting(BUSY_SECONDS)
         if seconds := self.breaker.ask():
-            raise Resting(seconds)
+            raise Resting(seconds, is_down=True)
         may_repeat = method in REPEATABLE if is_repeatable is None else is_repeatable
         content = urlencode(form).encode() if form is not None else None if json is None else msgspec.json.encode(json)
+        sent = content if content is None or ends_at is None else _Timely(content, ends_at)
+        seconds = self.deadline if ends_at is None else min(self.deadline, max(0, ends_at - time.monotonic()))
         with self._counted():
             try:
                 url = _url(f"{self.base_url}{path}", query)
-                async with asyncio.timeout(self.deadline):
-                    reply = await self._fetch(method, url, content, _typed(headers, form), largest)
+                async with asyncio.timeout(seconds):
+                    reply = await self._fetch(method, url, sent, _typed(headers, form), largest)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
                 said = f"cannot be reached ({type(error).__name__})"
                 raise self._failed("unreachable", said, may_repeat=True, was_sent=False) from error
@@ -240,7 +267,7 @@ class Upstream:
             self.metrics.seconds.labels(self.name).observe(time.perf_counter() - began)
 
     async def _fetch(
-        self, method: str, url: URL, content: bytes | None, headers: Mapping[str, str], largest: int
+        self, method: str, url: URL, content: "bytes | _Timely | None", headers: Mapping[str, str], largest: int
     ) -> Reply | None:
         """None: the body is larger than an answer may be."""
         assert self._session is not None
@@ -283,7 +310,7 @@ class Upstream:
         self.metrics.calls.labels(self.name, "refused").inc()
         self.last_error = "does not take our credentials (401): renew them, and start again"
         self.breaker.open(REFUSED_REST)
-        return Resting(REFUSED_REST.total_seconds())
+        return Resting(REFUSED_REST.total_seconds(), is_down=True)
 
     def _succeeded(self, outcome: str) -> None:
         self.breaker.succeeded()

@@ -47,22 +47,11 @@ def place(
 
     lease: of kinds that say nothing of their own.
     """
-    dependencies = plan.dependencies()
-    dependants: list[list[int]] = [[] for _ in plan.tasks]
-    for position, after in enumerate(dependencies):
-        for earlier in after:
-            dependants[earlier].append(position)
     tasks = tuple(
-        _task(
-            planned,
-            kinds,
-            shop=shop,
-            position=position,
-            after=dependencies[position],
-            next=dependants[position],
-            lease=lease,
-        )
-        for position, planned in enumerate(plan.tasks)
+        [
+            _task(planned, kinds, shop=shop, position=position, after=after, next=next, lease=lease)
+            for position, (planned, (after, next)) in enumerate(zip(plan.tasks, plan.links, strict=True))
+        ]
     )
     base = Operation(
         id=id,
@@ -106,7 +95,7 @@ def _task(
     shop: str,
     position: int,
     after: tuple[int, ...],
-    next: list[int],
+    next: tuple[int, ...],
     lease: timedelta,
 ) -> Task:
     name = planned.kind or planned.name
@@ -123,7 +112,7 @@ def _task(
         queue=queue_name(shop, name, planned.region),
         status=TaskStatus.BLOCKED,
         after=after,
-        next=tuple(next),
+        next=next,
         priority=planned.priority,
         params=encode(planned.params) if planned.params else "{}",
         says=kind.says if planned.says is None else planned.says,

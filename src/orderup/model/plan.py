@@ -57,7 +57,7 @@ class Approval(msgspec.Struct, frozen=True):
             raise InvalidPlan(f"Approval: within={self.within} leaves no time to answer.")
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, dict=True):
     """The tasks of one order as a graph without cycles.
 
     words: what a customer reads at an event of the operation, by event type, such as
@@ -71,11 +71,19 @@ class Plan(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.tasks:
             raise InvalidPlan("A plan needs at least one task.")
-        dependencies = self.dependencies()
-        _check_no_cycle(self.tasks, dependencies)
+        dependencies = self._find_dependencies()
+        dependants = _turned_round(dependencies)
+        _check_no_cycle(self.tasks, dependencies, dependants)
+        # found out once; no field, so that it is in no comparison and no JSON
+        msgspec.structs.force_setattr(self, "_links", list(zip(dependencies, dependants, strict=True)))
 
-    def dependencies(self) -> list[tuple[int, ...]]:
-        """For each task, by position, the positions of the tasks it comes after."""
+    @property
+    def links(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """For each task, by position, the positions of the tasks it comes after, and of those that come after it."""
+        links: list[tuple[tuple[int, ...], tuple[int, ...]]] = self.__dict__["_links"]
+        return links
+
+    def _find_dependencies(self) -> list[tuple[int, ...]]:
         positions: dict[str, int] = {}
         for position, task in enumerate(self.tasks):
             if not task.name or len(task.name) > LONGEST_NAME:
@@ -105,13 +113,19 @@ def _position(positions: dict[str, int], task: PlannedTask, name: str) -> int:
     return positions[name]
 
 
-def _check_no_cycle(tasks: Sequence[PlannedTask], dependencies: Sequence[tuple[int, ...]]) -> None:
-    """Kahn's algorithm: take away what depends on nothing; what stays is on a cycle or behind one."""
-    waiting_for = [len(after) for after in dependencies]
-    dependants: list[list[int]] = [[] for _ in tasks]
+def _turned_round(dependencies: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    dependants: list[list[int]] = [[] for _ in dependencies]
     for position, after in enumerate(dependencies):
         for earlier in after:
             dependants[earlier].append(position)
+    return [tuple(later) for later in dependants]
+
+
+def _check_no_cycle(
+    tasks: Sequence[PlannedTask], dependencies: Sequence[tuple[int, ...]], dependants: Sequence[tuple[int, ...]]
+) -> None:
+    """Kahn's algorithm: take away what depends on nothing; what stays is on a cycle or behind one."""
+    waiting_for = [len(after) for after in dependencies]
     free = [position for position, count in enumerate(waiting_for) if not count]
     for position in free:
         for later in dependants[position]:

@@ -98,13 +98,16 @@ def _do_again(draft: Draft, task: Task, *, now: int) -> None:
     release(draft, task.position, now=now)
 
 
-def rerun(draft: Draft, position: int, *, now: int) -> None:
-    """Do a task again that is done or errored, as long as no dependant of it has started."""
+def rerun(draft: Draft, position: int, *, now: int, once: bool = False, memo: str | None = None) -> None:
+    """Do a task again that is done or errored, as long as no dependant of it has started. `once`: only one that is
+    errored. `memo`: what it begins with."""
     task = draft.task(position)
     if draft.status in (OperationStatus.COMPLETED, OperationStatus.CANCELLED):
         raise _misfit(draft, "its tasks stay as they are")
     if task.status not in (TaskStatus.COMPLETED, TaskStatus.ERRORED):
         raise Conflict(f"Task {task.name} is {task.status}: only a completed or errored one can be rerun.")
+    if once and task.status is TaskStatus.COMPLETED:
+        raise Conflict(f"Task {task.name} is completed, and what it does is done once.")
     dependants = [draft.task(later) for later in task.next]
     started = next((later.name for later in dependants if later.attempt), None)
     if started is not None:
@@ -114,7 +117,7 @@ def rerun(draft: Draft, position: int, *, now: int) -> None:
     if task.status is TaskStatus.COMPLETED:
         for later in dependants:
             _block_again(draft, later)
-    draft.set_task(position, memo=None)
+    draft.set_task(position, memo=memo)
     _do_again(draft, draft.task(position), now=now)
     draft.tell("task.rerun", at=now, task=draft.task(position))
 

@@ -250,12 +250,22 @@ def _earlier(moment: int, deadline: int | None) -> int:
 
 
 def wait(
-    draft: Draft, position: int, *, token: str, seconds: float, memo: str | None, now: int, answer: str | None = None
+    draft: Draft,
+    position: int,
+    *,
+    token: str,
+    seconds: float,
+    memo: str | None,
+    now: int,
+    answer: str | None = None,
+    was_used: bool = True,
 ) -> None:
-    """The handler asked to be called again later. Not a failed attempt."""
+    """The handler asked to be called again later; no attempt has failed. `was_used` False: nothing went to anybody."""
     if was_answered(draft, position, answer):
         return
     task = check_token(draft, position, token)
+    if not was_used:
+        draft.refunded.add(position)
     ready_at = now + round(seconds * 1e6)
     if _past(task, ready_at):
         _end_as_errored(draft, position, error="It was not done within its time", now=now, answer=answer)

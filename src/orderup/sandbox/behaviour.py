@@ -20,6 +20,8 @@ class Body(StrEnum):
     HANG = "hang"
     RESET = "reset"
     HUGE = "huge"
+    HTML = "html"
+    OBJECT = "object"
 
 
 def _has_a_body(status: int) -> int:

@@ -12,6 +12,9 @@ from orderup.sandbox.ledger import Arrival, Ledger, Outcome
 from orderup.sandbox.wire import leaves_within, reset
 
 GARBAGE = b'{"name": \xff\x00 this is no JSON'
+# What a proxy says in a third party's place; and an object of which nobody was told.
+HTML = b"<!doctype html><title>Sign in</title><p>Please sign in to the network."
+OBJECT = b'{"unexpected": {"items": []}}'
 # Each of these may be read as the beginning of a JSON object that goes on.
 FLOOD_BEGINS, FLOOD_GOES_ON = b'{"name": "', b"x" * (64 << 10)
 SECONDS_BETWEEN_DROPS = 1.0
@@ -34,7 +37,12 @@ class Play(Response):
     ) -> None:
         self.answer, self.arrival, self.ledger, self.scale = answer, arrival, ledger, scale
         rest = {} if answer.retry_after_seconds is None else {"retry-after": str(answer.retry_after_seconds)}
-        super().__init__(_content(answer, said), status_code=answer.status, headers={**(headers or {}), **rest})
+        super().__init__(
+            _content(answer, said),
+            status_code=answer.status,
+            headers={**(headers or {}), **rest},
+            media_type="text/html" if answer.body is Body.HTML else None,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outcome = await self._play(scope, receive, send)
@@ -58,7 +66,7 @@ class Play(Response):
             case Body.HUGE:
                 self.arrival.status = self.status_code
                 return await self._flood(receive, send)
-            case Body.HONEST | Body.GARBAGE | Body.EMPTY:
+            case Body.HONEST | Body.GARBAGE | Body.EMPTY | Body.HTML | Body.OBJECT:
                 self.arrival.status = self.status_code
                 await super().__call__(scope, receive, send)
                 return Outcome.ANSWERED
@@ -90,5 +98,9 @@ def _content(answer: Answer, said: Any) -> bytes:
             return GARBAGE
         case Body.EMPTY:
             return b""
+        case Body.HTML:
+            return HTML
+        case Body.OBJECT:
+            return OBJECT
         case _:
             return b"" if said is None else json.dumps(said, ensure_ascii=False).encode()

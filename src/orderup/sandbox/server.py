@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from orderup.sandbox.app import build_app
+from orderup.sandbox.dsp import Dsp
 from orderup.sandbox.github import GitHub
 from orderup.sandbox.google import Google
 from orderup.sandbox.jira import Jira
@@ -39,6 +40,7 @@ class Sandbox:
     slack: Slack
     smtp: Smtp
     drive: Google
+    dsp: Dsp
 
 
 class Server(uvicorn.Server):
@@ -73,13 +75,14 @@ async def serve_sandbox(
         slack = Slack(scale=scale)
         smtp = Smtp(mail_listener, host=next(iter(names), HOST), scale=scale)
         drive = Google(scale=scale)
-        services: list[Service] = [jira, github, slack, smtp, drive]
+        dsp = Dsp(scale=scale)
+        services: list[Service] = [jira, github, slack, smtp, drive, dsp]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service.open())
             await running.enter_async_context(serve_app(build_app([mealbox], services, names=names), listener))
             base_url = f"http://{next(iter(names), HOST)}:{listener.getsockname()[1]}"
-            yield Sandbox(base_url, mealbox, jira=jira, github=github, slack=slack, smtp=smtp, drive=drive)
+            yield Sandbox(base_url, mealbox, jira=jira, github=github, slack=slack, smtp=smtp, drive=drive, dsp=dsp)
 
 
 @asynccontextmanager
@@ -103,6 +106,14 @@ async def serve_app(app: Starlette, listener: socket.socket) -> AsyncIterator[No
             yield
         finally:
             server.should_exit = True
+            stop_listening(server)
+
+
+def stop_listening(server: uvicorn.Server) -> None:
+    """Uvicorn that is cancelled does not, and would leave an event loop that goes on watching numbers of files that are
+    closed: whoever gets them next is not heard."""
+    for each in server.servers if server.started else ():
+        each.close()
 
 
 def _port_after(port: int, listener: socket.socket) -> int:

@@ -6,7 +6,7 @@ HEAD. Then the route: its caller's role, its body, its work.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,13 +18,14 @@ from fastapi.openapi.utils import get_openapi
 from starlette._utils import get_route_path  # what the router itself matches
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from orderup.errors import Misconfigured, Unavailable
 from orderup.settings import Settings
 from orderup.web.auth import METRICS, OPEN, Doorkeeper, IsRevoked, utc_now
-from orderup.web.direct import DirectRoutes
+from orderup.web.details import details_finder
+from orderup.web.direct import App, DirectRoutes
 from orderup.web.dispatch import Dispatcher
 from orderup.web.docs import Docs
 from orderup.web.headers import SecurityHeaders
@@ -67,10 +68,10 @@ class OrderupApp(FastAPI):
 
     table: RouteTable
     asks_for_tokens: bool
-    direct: ASGIApp | None = None
+    direct: App | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self.direct or super().__call__)(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        return (self.direct or super().__call__)(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -132,6 +133,9 @@ def build_app(
     app.state.doorkeeper = Doorkeeper(settings, is_revoked=is_revoked, now=now)
     app.state.methods_at = app.table.methods_at
     app.state.shop_at = _shop_finder(shops)
+    app.state.tells_details = details_finder(
+        [f"{shop.prefix}{shop.router.details_below}" for shop in shops if shop.router.details_below]
+    )
     app.state.keyed_turn = asyncio.Lock()
     handle_problems(app)
     notes = Notes(kind=kind, metrics=metrics, table=app.table)
@@ -144,7 +148,10 @@ def _add_checks(app: OrderupApp, settings: Settings, *, notes: Notes) -> None:
     """The last added is the first met."""
     app.add_middleware(HeadAsGet)
     app.add_middleware(
-        RequestLimits, max_body_bytes=settings.max_body_bytes, max_header_bytes=settings.max_header_bytes
+        RequestLimits,
+        max_body_bytes=settings.max_body_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        largest_at=lambda scope: app.table.largest_at(scope, settings),
     )
     app.add_middleware(BorderGuard, settings=settings)
     app.add_middleware(SecurityHeaders, https=(settings.public_url or "").startswith("https://"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -27,7 +27,7 @@ from orderup.errors import OrderupError
 from orderup.model.event import Event
 from orderup.model.operation import OperationStatus
 from orderup.model.task import TaskStatus, queue_name
-from orderup.web.metrics import LATENCY_BUCKETS, Metrics
+from orderup.web.metrics import LATENCY_BUCKETS, Histogram, Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +66,7 @@ class EngineMetrics(Collector):
         self.engine, self.patience, self.fresh = engine, patience, fresh.total_seconds()
         self._queues = [queue_name(shop, kind) for shop, kinds in engine.kinds.items() for kind in kinds]
         self._live: Live | None = None
+        self._counters: dict[tuple[str, str], Sequence[Counter]] = {}
         self._read_at = float("-inf")
         self._wanted, self._answered = asyncio.Event(), asyncio.Event()
         self._make_figures(metrics)
@@ -113,6 +114,11 @@ class EngineMetrics(Collector):
             "Messages that a broker took and had no queue for, by target.",
             "target",
         )
+        self.messages = counter(
+            "orderup_celery_messages_total",
+            "Messages to Celery's workers, by outcome: sent, or failed because the broker was away.",
+            "outcome",
+        )
         self.database_up = Gauge(
             "orderup_database_up", "1: the database answered when last asked. 0: it did not.", registry=metrics.registry
         )
@@ -128,13 +134,20 @@ class EngineMetrics(Collector):
         for event in events:
             key = (event.shop, event.type)
             counts[key] = counts.get(key, 0) + 1
-        for (shop, type), count in counts.items():
-            self.events.labels(shop, type).inc(count)
-            if type in _OPERATION_ENDS:
-                self.operations_finished.labels(shop, _OPERATION_ENDS[type]).inc(count)
-            elif type in _TASK_ENDS:
-                self.tasks_finished.labels(shop, _TASK_ENDS[type]).inc(count)
+        for key, count in counts.items():
+            for counter in self._counters.get(key) or self._counters_of(*key):
+                counter.inc(count)
         self.feed_lag_seconds.observe(max(0.0, (self.engine.now() - events[0].at) / 1e6))
+
+    def _counters_of(self, shop: str, type: str) -> Sequence[Counter]:
+        """Of each event of this type: found once, for to find a counter takes longer than to raise it."""
+        found = [self.events.labels(shop, type)]
+        if type in _OPERATION_ENDS:
+            found.append(self.operations_finished.labels(shop, _OPERATION_ENDS[type]))
+        elif type in _TASK_ENDS:
+            found.append(self.tasks_finished.labels(shop, _TASK_ENDS[type]))
+        self._counters[shop, type] = found
+        return found
 
     def note_arrivals(self, target: str, count: int, seconds: float) -> None:
         """So many events arrived after so long."""
@@ -144,6 +157,13 @@ class EngineMetrics(Collector):
 
     def note_returned(self, target: str) -> None:
         self.deliveries_returned.labels(target).inc()
+
+    def note_messages(self, count: int | None) -> None:
+        """So many were sent to Celery's workers; None: they could not be."""
+        if count is None:
+            self.messages.labels("failed").inc()
+        else:
+            self.messages.labels("sent").inc(count)
 
     # how things stand
 

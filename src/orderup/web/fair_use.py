@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
 
-from throttled.asyncio import MemoryStore, RateLimiterType, Throttled, rate_limiter
+from throttled import MemoryStore, RateLimiterType, Throttled, rate_limiter
 
 from orderup.errors import TooMany
 
@@ -49,21 +49,21 @@ class FairUse:
         self._open: dict[str, int] = {}
         self._time_outs: OrderedDict[str, _TimeOut] = OrderedDict()
 
-    async def admit(self, client: str) -> None:
+    def admit(self, client: str) -> None:
         """One more order of this client, which is open until `closed` is called. Raises TooMany, Ignored."""
         self._check_time_out(client)
         count = self._open.get(client, 0)
         if count >= self.most_open:
             self._refuse(client, f"You have {count} open orders, which is as many as anybody may have.")
-        if (await self._rate.limit(client)).limited:
+        if self._rate.limit(client).limited:
             self._refuse(
                 client, f"You have placed {self.most_a_minute} orders within a minute, as many as anybody may."
             )
         self.opened(client)
 
-    async def admit_again(self, client: str) -> None:
+    def admit_again(self, client: str) -> None:
         """Somebody comes back to an order that he has. Raises TooMany, Ignored."""
-        if (await self._rate.limit(f"again {client}")).limited:
+        if self._rate.limit(f"again {client}").limited:
             self._check_time_out(client)
             self._refuse(client, f"You have asked {self.most_a_minute} times for orders of yours within a minute.")
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import delete
 from starlette.requests import Request
+from starlette.types import Scope
 
 from orderup.db.database import Database, Key, ReadConnection, WriteConnection
 from orderup.db.read import find_key
@@ -47,11 +48,12 @@ def is_keyed(endpoint: object) -> bool:
     return bool(getattr(endpoint, "takes_key", False))
 
 
-def client_of(request: Request, caller: Caller) -> str:
+def client_of(scope: Scope, caller: Caller) -> str:
     """Whose request it is: the token's subject, else the address it came from."""
     if caller.subject is not None and caller.jti is not None:
         return f"subject:{caller.subject}"
-    return _client_at(request.client.host if request.client else "unknown")
+    client: tuple[str, int] | None = scope.get("client")
+    return _client_at(client[0] if client else "unknown")
 
 
 @lru_cache(maxsize=10_000)
@@ -81,7 +83,7 @@ def idempotency_key(request: Request, caller: Caller, body: Any, *, now: int, ke
     shop, route = request.app.state.shop_at(request.scope) or "", request.scope["route"].path
     canonical = msgspec.json.encode([request.method, request.url.path, body], order="sorted")
     fingerprint = hashlib.sha256(canonical).hexdigest()
-    return Key(scoped_key(shop, route, client_of(request, caller), key=key), fingerprint, now)
+    return Key(scoped_key(shop, route, client_of(request.scope, caller), key=key), fingerprint, now)
 
 
 def take_key(connection: WriteConnection, key: Key | None, *, operation_id: int) -> None:

@@ -6,6 +6,7 @@ not store, JSON nested so deep that a parser runs out of stack, half a surrogate
 
 import json
 import math
+from collections.abc import Callable
 from email.message import Message as EmailMessage
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
@@ -33,10 +34,19 @@ LONGEST_LOOKED_THROUGH = 64 << 10
 
 
 class RequestLimits:
-    """`max_body_bytes` is kept whatever the request says of itself: declared, in chunks, or not at all."""
+    """`max_body_bytes` is kept whatever the request says of itself: declared, in chunks, or not at all. `largest_at`:
+    how much a route may be sent that takes files, and so keeps little of it in memory; None: as all others."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_header_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_header_bytes: int,
+        largest_at: Callable[[Scope], int | None] = lambda _scope: None,
+    ) -> None:
         self.app, self.max_body_bytes, self.max_header_bytes = app, max_body_bytes, max_header_bytes
+        self.largest_at = largest_at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -48,7 +58,7 @@ class RequestLimits:
         elif scope["type"] == "websocket":
             await self.app(scope, receive, send)
         else:
-            await self.app(scope, self._limited(receive), send)
+            await self.app(scope, self._limited(scope, receive), send)
 
     def _refusal_of(self, scope: Scope) -> OrderupError | None:
         head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
@@ -57,29 +67,38 @@ class RequestLimits:
             return HeadTooLarge(f"The head of this request has more than {self.max_header_bytes} bytes.")
         declared = [value for name, value in scope["headers"] if name == b"content-length"]
         if any(not value.isdigit() or int(value[:20]) > self.max_body_bytes for value in declared):
-            return self._too_large()
+            largest = self._largest(scope)
+            if any(not value.isdigit() or int(value[:20]) > largest for value in declared):
+                return _too_large(largest)
         if not _is_text(scope.get("raw_path") or b""):
             return MalformedRequest("The path is not text: use UTF-8, percent-encoded, without NUL.", field="path")
         if not _is_text(scope["query_string"]):
             return MalformedRequest("The query is not text: use UTF-8, percent-encoded, without NUL.", field="query")
         return None
 
-    def _limited(self, receive: Receive) -> Receive:
-        received = 0
+    def _largest(self, scope: Scope) -> int:
+        """Looked up only where a body is larger than usual."""
+        return max(self.max_body_bytes, self.largest_at(scope) or 0)
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        received, largest = 0, self.max_body_bytes
 
         async def receive_within_limit() -> Message:
-            nonlocal received
+            nonlocal received, largest
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
-                # The framework lets no other error than its own through where it reads bodies.
-                raise BodyTooLarge(self._too_large())
+            if received > largest:
+                largest = self._largest(scope)
+                if received > largest:
+                    # The framework lets no other error than its own through where it reads bodies.
+                    raise BodyTooLarge(_too_large(largest))
             return message
 
         return receive_within_limit
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body of a request may have {self.max_body_bytes} bytes at most.")
+
+def _too_large(largest: int) -> TooLarge:
+    return TooLarge(f"The body of a request may have {largest} bytes at most.")
 
 
 async def _refuse(error: OrderupError, scope: Scope, receive: Receive, send: Send) -> None:

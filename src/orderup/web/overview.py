@@ -9,7 +9,16 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from starlette.responses import Response
 
-from orderup.db.busy import QueueState, permits_spent, queue_states, running_counts, schedule_rows, worker_rows
+from orderup.db.busy import (
+    AllowanceState,
+    QueueState,
+    allowance_states,
+    permits_spent,
+    queue_states,
+    running_counts,
+    schedule_rows,
+    worker_rows,
+)
 from orderup.db.database import Key, ReadConnection
 from orderup.db.permits import MARGIN_US
 from orderup.db.tables import operations
@@ -19,7 +28,7 @@ from orderup.engine.limit import pause_queue, resume_queue
 from orderup.engine.schedule import pause_schedule, run_schedule
 from orderup.errors import NotFound
 from orderup.model.ids import show_id, show_task_id
-from orderup.model.kind import Kind
+from orderup.model.kind import Kind, Rate
 from orderup.model.task import queue_name, queue_of
 from orderup.model.times import as_micros, show_time
 from orderup.web.app import Json
@@ -52,8 +61,22 @@ class QueueView(BaseModel):
     running_of_concurrency: int
 
 
+class AllowanceView(BaseModel):
+    """What a third party allows the queues that share it. used: calls that count in the rate's window. calls: those of
+    them that are under way. next_in: seconds until another one is let through; null if one is now, or if that hangs on
+    calls that have not ended. A share of an allowance is one of its own, such as "campaigns/platform x 0.5"."""
+
+    name: str
+    rate: str
+    used: int
+    calls: int
+    next_in: float | None
+    queues: list[str]
+
+
 class QueueList(BaseModel):
     queues: list[QueueView]
+    allowances: list[AllowanceView]
 
 
 class WorkerView(BaseModel):
@@ -99,8 +122,10 @@ async def get_queues(request: Request, caller: AsStaff) -> Response:
 
 
 async def _queues(request: Request, caller: Caller, headers: Mapping[str, str]) -> Response:
-    seen = [_queue(each) for each in await read_queues(engine_of(request), caller)]
-    return Json({"queues": seen}, headers=dict(headers))
+    engine = engine_of(request)
+    queues = [_queue(each) for each in await read_queues(engine, caller)]
+    allowances = [_allowance(each) for each in await read_allowances(engine, caller)]
+    return Json({"queues": queues, "allowances": allowances}, headers=dict(headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +158,12 @@ async def read_queues(engine: Engine, caller: Caller) -> list[Queue]:
     return await engine.database.read(read)
 
 
+async def read_allowances(engine: Engine, caller: Caller) -> list[AllowanceState]:
+    """Those of the caller's shops, and their shares, by name."""
+    seen = {name: shared for name, shared in engine.allowances.items() if _may_see(caller, name)}
+    return await engine.database.read(lambda connection: allowance_states(connection, seen))
+
+
 def _may_see(caller: Caller, name: str) -> bool:
     return caller.may_enter(name.partition("/")[0])
 
@@ -147,15 +178,26 @@ def _queue(queue: Queue) -> dict[str, Any]:
         "is_paused": state.is_paused,
         "paused_until": show_time(state.paused_until),
         "paused_by": state.paused_by,
-        "rate": _show_rate(kind),
+        "rate": _show_rate(kind.rate) if kind and kind.rate else None,
         "spent_of_rate": queue.spent,
         "concurrency": kind.concurrency if kind else None,
         "running_of_concurrency": state.held_permits,
     }
 
 
-def _show_rate(kind: Kind | None) -> str | None:
-    return f"{kind.rate.count}/{kind.rate.period.total_seconds():g} seconds" if kind and kind.rate else None
+def _show_rate(rate: Rate) -> str:
+    return f"{rate.count}/{rate.period.total_seconds():g} seconds"
+
+
+def _allowance(state: AllowanceState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "rate": _show_rate(state.shared.rate),
+        "used": state.used,
+        "calls": state.calls,
+        "next_in": None if state.next_in_us is None else state.next_in_us / 1e6,
+        "queues": sorted(state.shared.queues),
+    }
 
 
 @router.post("/queues/{shop}/{kind}/pause", response_model=QueueList, summary="Claim nothing from this queue")

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from orderup import errors
+from orderup.web.details import detail_of, detail_of_invalid, details_response, tells_details
 from orderup.web.headers import PROBLEM_HEADERS
 from orderup.web.logs import ids_of
 
@@ -147,9 +148,9 @@ def problem_response(problem: Problem, *, headers: Mapping[str, str] | None = No
     )
 
 
-def error_response(error: Exception, *, instance: str = "") -> Response:
-    """What a caller is answered when `error` was raised."""
-    return problem_response(problem_of(error, instance=instance), headers=headers_of(error))
+def error_response(error: Exception, *, instance: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    """What a caller is answered when `error` was raised; with these headers, too."""
+    return problem_response(problem_of(error, instance=instance), headers={**headers_of(error), **(headers or {})})
 
 
 def headers_of(error: Exception) -> dict[str, str]:
@@ -222,16 +223,19 @@ def _answer_wrong_method(connection: HTTPConnection) -> Response:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=allow)
     status = HTTPStatus.METHOD_NOT_ALLOWED
     detail = f"{connection.scope['method']} is not possible here. Use {' or '.join(methods)}."
-    return problem_response(
-        Problem(status=status, title=status.phrase, detail=detail, instance=instance_of(connection)), headers=allow
-    )
+    problem = Problem(status=status, title=status.phrase, detail=detail, instance=instance_of(connection))
+    return _respond(connection, problem, allow)
 
 
 async def _answer_invalid(connection: Any, error: Exception) -> Any:
     if not isinstance(error, RequestValidationError | WebSocketRequestValidationError):  # pragma: no cover  as above
         raise error
-    problem = problem_of_invalid(error.errors(), instance=instance_of(connection))
-    return await _answer(connection, problem, {})
+    found = error.errors()
+    if tells_details(connection):
+        return details_response(
+            HTTPStatus.UNPROCESSABLE_ENTITY, detail_of_invalid(found[:MOST_FIELDS]), PROBLEM_HEADERS
+        )
+    return await _answer(connection, problem_of_invalid(found, instance=instance_of(connection)), {})
 
 
 def problem_of_invalid(found: Sequence[Any], *, instance: str = "") -> Problem:
@@ -263,12 +267,19 @@ async def _answer_crash(connection: Any, error: Exception) -> Any:
     """The server logs the trace right after this line."""
     scope = connection.scope
     log.error("request crashed", method=scope.get("method"), path=instance_of(connection), **ids_of(scope))
-    return error_response(error, instance=instance_of(connection))
+    return _respond(connection, problem_of(error, instance=instance_of(connection)), headers_of(error))
+
+
+def _respond(connection: HTTPConnection, problem: Problem, headers: Mapping[str, str]) -> Response:
+    """In the shape that is usual at this path."""
+    if not tells_details(connection):
+        return problem_response(problem, headers=headers)
+    return details_response(*detail_of(problem), {**PROBLEM_HEADERS, **headers})
 
 
 async def _answer(connection: HTTPConnection, problem: Problem, headers: Mapping[str, str]) -> Response | None:
     if isinstance(connection, Request):
-        return problem_response(problem, headers=headers)
+        return _respond(connection, problem, headers)
     if isinstance(connection, WebSocket):
         await refuse(connection, problem, headers=headers)
     return None

@@ -5,8 +5,8 @@ HEAD as it answers GET, and lets nobody who changes something wait for ever to h
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from re import Pattern
@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orderup.errors import Misconfigured, Unavailable
+from orderup.settings import Settings
 from orderup.web.auth import Access, OpenAccess, access_of
 from orderup.web.limits import check_json_type, read_json
 
@@ -44,6 +45,13 @@ T = TypeVar("T")
 Lax = Annotated[T, Strict(strict=False)]
 
 
+def _kinds_in(annotation: Any) -> Iterator[Any]:
+    """Such as `int`, among others, in `Annotated[int, …] | None`."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds_in(part)
+
+
 class RequestModel(BaseModel):
     """A body: an unknown field, or "5" where 5 is meant, is an error that names the field."""
 
@@ -53,7 +61,7 @@ class RequestModel(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_options: Any) -> None:
         def is_whole(annotation: Any) -> bool:
-            kinds = {annotation, *get_args(annotation)}
+            kinds = list(_kinds_in(annotation))
             return int in kinds and float not in kinds
 
         cls._whole_numbers = frozenset(name for name, field in cls.model_fields.items() if is_whole(field.annotation))
@@ -89,6 +97,16 @@ def takes_its_time(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
+def takes_files(largest: Callable[[Settings], int]) -> Callable[[Endpoint], Endpoint]:
+    """Marks a route that reads bodies of up to so many bytes itself, piece by piece (upload.py)."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        vars(takes_its_time(endpoint))["largest_body"] = largest
+        return endpoint
+
+    return mark
+
+
 @contextmanager
 def waiting(request: Request) -> Iterator[None]:
     """While something else than the database is waited for, the time in which the route has to answer stands still."""
@@ -109,20 +127,27 @@ def _has_deadline(methods: set[str], endpoint: object) -> bool:
     return bool(methods & CHANGES) and not getattr(endpoint, "takes_its_time", False)
 
 
+@asynccontextmanager
+async def in_time(scope: Scope) -> AsyncIterator[None]:
+    """What is done in it has so long to be written. Raises Unavailable."""
+    scope[DEADLINE_KEY] = deadline = asyncio.timeout(ANSWER_SECONDS)
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise Unavailable(
+            "The database does not say whether this was written: it may or may not have been. "
+            "Look before you send it again, or send it again with the same Idempotency-Key."
+        ) from error
+
+
 def _in_time(handle: Handle) -> Handle:
     async def answer(request: Request) -> Response:
         await request.body()  # a slow sender has a deadline of its own
-        request.scope[DEADLINE_KEY] = deadline = asyncio.timeout(ANSWER_SECONDS)
-        try:
-            async with deadline:
-                return await handle(request)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise Unavailable(
-                "The database does not say whether this was written: it may or may not have been. "
-                "Look before you send it again, or send it again with the same Idempotency-Key."
-            ) from error
+        async with in_time(request.scope):
+            return await handle(request)
 
     return answer
 
@@ -170,7 +195,11 @@ def operation_id_of(route: Any) -> str:
 
 
 class Router(APIRouter):
-    """For a shop's front and back: `router = Router(tags=["pizza"])`, then `@router.get(…)` and so on as usual."""
+    """For a shop's front and back: `router = Router(tags=["pizza"])`, then `@router.get(…)` and so on as usual.
+
+    details_below: a path at and below which errors are not problems, but in FastAPI's own shape (details.py); looked
+    at in the shop's outermost router.
+    """
 
     def __init__(
         self,
@@ -178,7 +207,9 @@ class Router(APIRouter):
         prefix: str = "",
         tags: list[str | Enum] | None = None,
         dependencies: Sequence[params.Depends] | None = None,
+        details_below: str | None = None,
     ) -> None:
+        self.details_below = details_below
         super().__init__(
             prefix=prefix,
             tags=tags,
@@ -253,6 +284,15 @@ class RouteTable:
         if any("GET" in entry.methods and takes_head(entry.endpoint) for entry in found):
             methods.add("HEAD")
         return sorted(methods | {"OPTIONS"})
+
+    def largest_at(self, scope: Scope, settings: Settings) -> int | None:
+        """How many bytes the route takes that a request is for, if it takes files."""
+        path = get_route_path(scope)
+        for entry in self.entries:
+            largest: Callable[[Settings], int] | None = getattr(entry.endpoint, "largest_body", None)
+            if largest is not None and scope["method"] in entry.methods and entry.pattern.match(path):
+                return largest(settings)
+        return None
 
     def template_of(self, scope: Scope) -> str:
         """The route's path with its parameters' names, once it has been found; else ''."""

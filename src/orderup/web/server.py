@@ -1,7 +1,6 @@
 """How uvicorn serves an app: `serve` and the tests run the same."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 from starlette.types import ASGIApp, Scope
@@ -10,15 +9,17 @@ from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from orderup.errors import OrderupError
 from orderup.settings import Settings
-from orderup.web.wire import WIRE_KEY
+from orderup.web.problems import HeadTooLarge, MalformedRequest, error_response
+from orderup.web.wire import WIRE_KEY, Tell
 
 # Frames that clients send are small: tokens, results, heartbeats.
 LARGEST_FRAME = 64 << 10
 KEEP_ALIVE_SECONDS = 5
 READ_IN_VAIN = 16 << 20
 PING_SECONDS = 20.0
-HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+NO_REQUEST = "This cannot be read as an HTTP request: see its first line, its headers and where its body ends."
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -31,6 +32,10 @@ class LimitedProtocol(HttpToolsProtocol):
     body may take. Between two requests uvicorn waits for `KEEP_ALIVE_SECONDS`, but only until the first byte of what
     comes next, be it an empty line: from there on it is a head. A WebSocket is under none of this any more. Routes can
     hang up on a caller, see `wire.py`.
+
+    A connection has one alarm at most, which looks when it rings whether anything is due, and is set anew if that is
+    later: most requests come in one piece and are answered long before, and a timer for each would cost as much as the
+    parser.
     """
 
     max_header_bytes: int
@@ -39,18 +44,31 @@ class LimitedProtocol(HttpToolsProtocol):
     has_progress = is_in_head = is_upgraded = False
     unreported = 0
     in_vain = 0
-    deadline: asyncio.TimerHandle | None = None
+    # by the loop's clock: when what is awaited must have come; and, while nothing is asked, what it was before
+    due: float | None = None
+    due_before: float | None = None
+    is_resting = False
+    alarm: asyncio.TimerHandle | None = None
+    rings_at = 0.0
     taken_by: asyncio.TimerHandle | None = None
     running: RequestResponseCycle | None = None
+    tell_gone: Tell | None = None
+    # uvicorn's own headers, date and all, which it replaces once a second; and the same as they are sent
+    usual_headers: list[tuple[bytes, bytes]] | None = None
+    usual_lines = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_by(self.head_seconds)
+        self._set_alarm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
         self._leave_untaken()
         super().connection_lost(exc)
+        tell, self.tell_gone = self.tell_gone, None
+        if tell is not None:
+            tell()
 
     def handle_websocket_upgrade(self) -> None:
         self.is_upgraded = True
@@ -60,13 +78,39 @@ class LimitedProtocol(HttpToolsProtocol):
     # what must come in time
 
     def _expect_by(self, seconds: float) -> None:
-        self._expect_nothing()
-        self.deadline = self.loop.call_later(seconds, self._cut_off)
+        """The alarm is set for it once all that came was looked at."""
+        self.due = self.loop.time() + seconds
 
     def _expect_nothing(self) -> None:
-        if self.deadline is not None:
-            self.deadline.cancel()
-            self.deadline = None
+        self.due = self.due_before = None
+        self.is_resting = False
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def _rest(self) -> None:
+        """Nothing is asked: until the next byte comes."""
+        self.due_before, self.is_resting = self.due, True
+        until = self.loop.time() + self.timeout_keep_alive
+        self.due = until if self.due is None else min(self.due, until)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self.due is None:
+            return
+        if self.alarm is not None:
+            if self.rings_at <= self.due:
+                return
+            self.alarm.cancel()
+        self.rings_at = self.due
+        self.alarm = self.loop.call_at(self.due, self._ring)
+
+    def _ring(self) -> None:
+        self.alarm = None
+        if self.due is not None and self.due <= self.loop.time():
+            self._cut_off()
+        else:
+            self._set_alarm()
 
     def _cut_off(self) -> None:
         self.transport.close()
@@ -75,7 +119,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _is_forgotten(self) -> bool:
         """Nothing runs, and nothing would end the connection: uvicorn stops waiting for a request at the first byte."""
         is_at_work = self.running is not None and not self.running.response_complete
-        has_an_end = self.deadline is not None or self.timeout_keep_alive_task is not None
+        has_an_end = self.due is not None
         return not (is_at_work or has_an_end or self.pipeline or self.is_upgraded or self.transport.is_closing())
 
     # what must be taken in time
@@ -89,14 +133,18 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._leave_untaken()
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._see_the_rest_taken()
-
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        """Uvicorn's own, but for its timer of the pause between two requests."""
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._see_the_rest_taken()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._rest()
 
     def _see_the_rest_taken(self) -> None:
         """A connection that was closed stays open until the last of what was written is taken."""
@@ -127,43 +175,71 @@ class LimitedProtocol(HttpToolsProtocol):
     def is_gone(self) -> bool:
         return self.transport.is_closing()
 
-    def answer(self, scope: Scope, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    def give_time(self) -> None:
+        if self.due is not None and not self.is_in_head:
+            self._expect_by(self.body_seconds)
+
+    def when_gone(self, tell: Tell | None) -> None:
+        is_gone = self.parser is None  # uvicorn drops it when the connection is lost
+        self.tell_gone = None if is_gone else tell
+        if tell is None:
+            return
+        if is_gone:
+            tell()
+        else:
+            self.flow.resume_reading()  # a body may have stopped it, and who is not read is not seen to leave
+
+    def answer(self, scope: Scope, status: int, lines: bytes, body: bytes) -> bool:
         cycle = self.running
         if cycle is None or cycle.scope is not scope or cycle.response_started or cycle.disconnected:
             return False
         if self.flow.write_paused or self.transport.is_closing():
             return False
         cycle.response_started = cycle.response_complete = True
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines += (b"\r\n", body)
-        self.transport.write(b"".join(lines))
+        if self.usual_headers is not self.server_state.default_headers:
+            self.usual_headers = self.server_state.default_headers
+            self.usual_lines = b"".join(b"%b: %b\r\n" % header for header in self.usual_headers)
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], self.usual_lines, lines, end, body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
         return True
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words tell nothing of what to do
+        self._refuse(MalformedRequest(NO_REQUEST))
+        self.transport.close()
+
+    def _refuse(self, error: OrderupError) -> None:
+        """What no app will see. Not in the middle of an answer, whose reader would take it for a part of that."""
+        if self.running is not None and self.running.response_started and not self.running.response_complete:
+            return
+        answer = error_response(error, headers={"Connection": "close"})
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        self.transport.write(b"".join((STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body)))
+
     def data_received(self, data: bytes) -> None:
+        if self.is_resting:
+            self.is_resting, self.due = False, self.due_before
         self.has_progress = False
         super().data_received(data)
         self.unreported = 0 if self.has_progress else self.unreported + len(data)
         if self.unreported > self.max_header_bytes and not self.transport.is_closing():
             if self.is_in_head:
-                self.transport.write(HEAD_TOO_LARGE)
+                self._refuse(HeadTooLarge(f"The head of this request has more than {self.max_header_bytes} bytes."))
             self._cut_off()
         if self._is_forgotten():
             self._expect_by(self.head_seconds)
+        self._set_alarm()
 
     def on_message_begin(self) -> None:
         self.has_progress = self.is_in_head = True
         self.in_vain = 0
         super().on_message_begin()
         self.scope[WIRE_KEY] = self  # type: ignore[literal-required]
-        if self.deadline is None:
+        if self.due is None:
             self._expect_by(self.head_seconds)
 
     def on_headers_complete(self) -> None:
@@ -181,7 +257,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.has_progress = True
-        self._expect_nothing()
+        self.due = None
         super().on_message_complete()
 
 
@@ -209,6 +285,7 @@ def server_config(app: ASGIApp, settings: Settings, **options: Any) -> Config:
     """
     return Config(
         app,
+        interface="asgi3",
         loop="uvloop",
         http=protocol_for(settings),
         ws=RefusingProtocol,

@@ -34,6 +34,9 @@ from orderup.web.tokens import Caller
 
 LONGEST_TASK_WAIT_SECONDS = 366 * 86_400.0
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.:@/-]+$")]
+# A region also stands in addresses of pages. Not \w: to some who read the OpenAPI it is ASCII, to others all letters.
+REGION_LETTERS = "[A-Za-z0-9_.:@/-]"
+Region = Annotated[str, Field(min_length=1, max_length=100, pattern=f"^{REGION_LETTERS}+$")]
 Token = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -44,7 +47,7 @@ class ClaimBody(RequestModel):
     worker: Name
     shop: Name
     tasks: Annotated[list[Name], Field(min_length=1, max_length=100)]
-    region: Name | None = None
+    region: Region | None = None
     max: Annotated[int, Field(ge=0, le=100)] = 1
     request: Lax[UUID] | None = None
 

@@ -13,11 +13,14 @@ from uuid import uuid4
 import httpx2
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
+from orderup.shops.campaigns.import_pages import sample
 from orderup.web.pages.session import TOKEN_COOKIE
 from orderup.web.tokens import Role
 from tests.journeys.windows import DESK, PATIENCE_MS
 from tests.services.ports import free_port
+from tests.services.waiting import PATIENCE_SECONDS, wait_until
 from tests.serving import ServerProcess, sqlite_url
+from tests.shops.campaigns.samples import campaign
 from tests.web.house import SECRET, token_of
 
 PIZZA = {"name": "Margherita", "tier": "basic", "delivery_address": "1 Harbour Lane", "customer": "Ada"}
@@ -27,7 +30,6 @@ CAKE = {"chocolate": 33.5, "butter": 16.5, "flour": 8.5, "sugar": 16.5, "eggs": 
 USER = "7c11e1ce2741"
 # Of meal boxes: one that the services know, one that fails for them, one about which they say nothing.
 GOOD_BOX, BAD_BOX, SILENT_BOX = "classic-box", "veggie-box", "silent-box"
-PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Stage:
         stays = {"COFFEE_KEEP_SECONDS": "3600", "UPSTREAM_DEADLINE_SECONDS": "3600"}
         fails = {"MEALBOX_ATTEMPTS": "1"}
         at_once = {"BAKERY_DAILY_ISSUE": "false"}
-        usual = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **fails, **at_once}
+        brisk = {"DSP_REQUESTS_A_MINUTE": "6000", "DSP_STATUS_SECONDS": "0.1"}
+        hasty = {"DSP_DEADLINE_SECONDS": "4", "DSP_SEARCH_SECONDS": "0"}
+        usual = {"SECRET_KEY": SECRET.get_secret_value(), **stays, **fails, **at_once, **brisk, **hasty}
         self.environment = {**usual, **(environment or {})}
         self.sandbox_port = free_port()
         self.server = self._server("server", self.environment)
-        self.client = httpx2.Client(timeout=20)
+        self.client = httpx2.Client(timeout=PATIENCE_SECONDS)
         self.trackers: dict[str, str] = {}
 
     def _server(self, name: str, environment: Mapping[str, str]) -> ServerProcess:
@@ -127,7 +131,7 @@ class Stage:
     def issue(self, number: int) -> str:
         """The page of the issue that orders what an order needs, once it is made."""
         order = f"{self.server.front}/bakery/orders/{number}"
-        self.until(lambda: self.call(Role.STAFF, "GET", order)["issue"] is not None, what="an issue is made")
+        wait_until(lambda: self.call(Role.STAFF, "GET", order)["issue"] is not None, what="an issue is made")
         headers = {"Authorization": f"Bearer {self.token(Role.STAFF)}"}
         page = self.client.get(f"{self.server.back}/bakery/order/{number}", headers=headers).text
         [path] = re.findall(r'href="(/bakery/issues/\w+)"', page)
@@ -137,6 +141,35 @@ class Stage:
         """The id of a new employee."""
         body = {"firstName": "Jack", "lastName": "Harrot", **about}
         return int(self.call(Role.ADMIN, "POST", f"{self.server.front}/bakery/employees", body)["id"])
+
+    def open_platform(self) -> None:
+        """The advertising platform takes what comes, judges soon, and cannot be searched."""
+        brisk = {"verdict_seconds": "0.2", "search_delay_seconds": "0", "requests": "100000", "window_seconds": "60"}
+        self.client.post(f"{self.platform}/page/settings", data=brisk)
+
+    @property
+    def platform(self) -> str:
+        return f"http://127.0.0.1:{self.sandbox_port}/dsp"
+
+    def campaign(self, name: str, *, loses: str | None = None, **about: Any) -> str:
+        """The id of a new one. loses: the call at the platform of which nobody hears what became."""
+        if loses is not None:
+            switch = {"route": loses, "times": 1, "status": 500}
+            self.client.put(f"{self.platform}/behaviour", json=switch).raise_for_status()
+        body = campaign(name, **about)
+        return str(self.call(Role.STAFF, "POST", f"{self.server.front}/campaigns/campaigns", body)["id"])
+
+    def ended_campaign(self, name: str, **about: Any) -> str:
+        id = self.campaign(name, **about)
+        wait_until(lambda: self.status(id) in ("completed", "errored"), what=f"{name} comes to its end")
+        return id
+
+    def import_file(self, text: str) -> str:
+        """The id of a new import."""
+        headers = {"Authorization": f"Bearer {self.token(Role.STAFF)}"}
+        file = {"file": ("campaigns.csv", text, "text/csv")}
+        address = f"{self.server.front}/campaigns/campaigns/import"
+        return str(self.client.post(address, files=file, headers=headers).raise_for_status().json()["id"])
 
     def keep_silent_about(self, code: str) -> None:
         """Whoever asks for this meal box gets no answer."""
@@ -179,19 +212,12 @@ class Stage:
         with hasty:
             hasty.start()
             id = self.order(front=hasty.front)
-        self.until(lambda: self.status(id) == "cancelled", what="the request expires")
+        wait_until(lambda: self.status(id) == "cancelled", what="the request expires")
         self.trackers[id] = self.trackers[id].replace(hasty.front, self.server.front)
         return id
 
     def status(self, id: str) -> str:
         return str(self.call(Role.STAFF, "GET", f"{self.server.back}/api/operations/{id}")["status"])
-
-    def until(self, is_so: Callable[[], bool], *, what: str) -> None:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not is_so():
-            if time.monotonic() > end:
-                raise TimeoutError(what)
-            time.sleep(0.02)
 
     # looking
 
@@ -316,6 +342,10 @@ def bare(stage: Stage) -> list[Screen]:
         *(Screen(f"{path or 'today'}, nothing yet", f"{back}/{path}", Role.STAFF) for path in paths),
         *(Screen(f"bakery {path}, nothing yet", f"{back}/bakery/{path}", Role.ADMIN) for path in bakery),
         Screen("bakery, nothing yet", f"{stage.server.front}/bakery/"),
+        *(
+            Screen(f"campaign desk {path}, nothing yet", f"{back}/campaigns/{path}", Role.STAFF)
+            for path in ("campaigns", "imports", "tasks")
+        ),
     ]
 
 
@@ -349,6 +379,30 @@ def furnish_bakery(stage: Stage) -> list[Screen]:
         Screen("bakery people", f"{back}/people", Role.ADMIN),
         Screen("bakery people, with faults", f"{back}/people", Role.ADMIN, act=hire_nobody),
         Screen("bakery person", f"{back}/people/{employee}", Role.ADMIN),
+    ]
+
+
+def furnish_campaigns(stage: Stage) -> list[Screen]:
+    front, back = f"{stage.server.front}/campaigns", f"{stage.server.back}/campaigns"
+    stage.open_platform()
+    wrong = sample() + sample().splitlines()[1].replace("5000", "-5") + "\n"
+    campaigns = {
+        "completed": stage.ended_campaign("spring"),
+        "rejected": stage.ended_campaign("summer", rejected="g2"),
+        "unknown": stage.ended_campaign("autumn", loses="submit_ad"),
+        "large": stage.campaign("winter", groups=60, ads=5),
+    }
+    imports = {"ready": stage.import_file(sample()), "with faults": stage.import_file(wrong)}
+    stage.call(Role.STAFF, "POST", f"{front}/api/tasks", {"id": 3, "status": "Not Started"})
+    return [
+        Screen("campaign desk", f"{front}/"),
+        Screen("campaigns", f"{back}/campaigns", Role.STAFF),
+        *(Screen(f"campaign, {state}", f"{back}/campaigns/{id}", Role.STAFF) for state, id in campaigns.items()),
+        Screen("campaign, opened", f"{back}/campaigns/{campaigns['large']}?groups=2&group=51", Role.STAFF),
+        Screen("campaign imports", f"{back}/imports", Role.STAFF, act=unfold),
+        *(Screen(f"campaign import, {state}", f"{back}/imports/{id}", Role.STAFF) for state, id in imports.items()),
+        Screen("campaign desk tasks", f"{back}/tasks", Role.STAFF),
+        Screen("campaign desk services", f"{back}/services", Role.STAFF),
     ]
 
 
@@ -424,7 +478,7 @@ def furnish(stage: Stage) -> list[Screen]:
         Screen("inbox, too late", f"{back}/inbox", Role.STAFF, act=answer_too_late(stage, orders["waiting"])),
         Screen("bulk report", f"{back}/operations?status=errored", Role.STAFF, act=press("Retry all", "Retry them")),
     ]
-    return [*customers, *staff, *furnish_bakery(stage), *changing]
+    return [*customers, *staff, *furnish_bakery(stage), *furnish_campaigns(stage), *changing]
 
 
 def chosen(screens: list[Screen]) -> list[Screen]:

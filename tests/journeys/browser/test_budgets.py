@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page, Response, expect
 from tests.journeys.browser.stage import Stage
 from tests.journeys.scene import Scene
 from tests.journeys.windows import PATIENCE_MS
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -83,7 +84,11 @@ async def test_a_page_that_heard_a_thousand_events_holds_no_more_than_before(sta
 
 async def test_a_timeline_of_five_hundred_tasks_is_drawn_whole(scene: Scene, browser: Browser) -> None:
     server = scene.server("tests.journeys.browser.parade:shop").start()
-    placed = httpx2.post(f"{server.front}/parades", json={"marchers": MARCHERS}).raise_for_status().json()
+    placed = (
+        httpx2.post(f"{server.front}/parades", json={"marchers": MARCHERS}, timeout=PATIENCE_SECONDS)
+        .raise_for_status()
+        .json()
+    )
     page = await browser.new_page()
     await page.goto(f"{server.back}/operations/{placed['id']}")
     await expect(page.locator("#head .state")).to_have_text("completed", timeout=PATIENCE_MS)

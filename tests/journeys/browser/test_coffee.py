@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from tests.journeys.browser.test_accessibility import WIDER, faults_of
 from tests.journeys.browser.test_keyboard import tab_to
 from tests.journeys.windows import PATIENCE_MS, TABLET
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,19 +53,21 @@ def phones(browser: Browser, server: ServerProcess) -> Iterator[Phones]:
     """Nothing goes wrong in any of them. Whoever is left in the line is served."""
     phones = Phones(browser, server)
     yield phones
-    while (started := httpx2.get(f"{server.back}/start/", timeout=20)).status_code == 200:
-        httpx2.post(f"{server.back}/finish/", params=started.json(), timeout=20)
+    while (started := httpx2.get(f"{server.back}/start/", timeout=PATIENCE_SECONDS)).status_code == 200:
+        httpx2.post(f"{server.back}/finish/", params=started.json(), timeout=PATIENCE_SECONDS)
     assert phones.wrong == []
 
 
 def serve(server: ServerProcess) -> Callable[[], None]:
     """Start the next coffee; what is returned finishes it."""
-    with httpx2.Client(timeout=20) as client:
+    with httpx2.Client(timeout=PATIENCE_SECONDS) as client:
         started = client.get(f"{server.back}/start/", params={"barista": "ann", "wait": "10"})
     assert started.status_code == 200
 
     def finish() -> None:
-        answer = httpx2.post(f"{server.back}/finish/", params={"order_id": started.json()["order_id"]}, timeout=20)
+        answer = httpx2.post(
+            f"{server.back}/finish/", params={"order_id": started.json()["order_id"]}, timeout=PATIENCE_SECONDS
+        )
         answer.raise_for_status()
 
     return finish

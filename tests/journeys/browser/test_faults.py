@@ -52,7 +52,7 @@ async def test_a_worker_that_dies_at_his_oven_is_replaced_and_the_tracker_stays_
     unlucky = scene.cook(server, "unlucky", tasks="make_dough", shortest=600, longest=600).launch()
     await approve(staff, server)
     await expect(tracker.locator("[data-state=now] .what")).to_have_text("Preparing dough")
-    await until(lambda: scene.in_flight("unlucky") == 1, seconds=30, what="the worker has begun")
+    await until(lambda: scene.in_flight("unlucky") == 1, what="the worker has begun")
     await asyncio.to_thread(unlucky.kill)
     await expect(tracker.locator("#history")).to_contain_text("somebody else takes over")
     scene.cook(server, "lucky").launch()

@@ -51,6 +51,15 @@ async def test_a_cake_with_open_orders_cannot_be_deleted_and_ready_ones_keep_its
     assert (await read(bakery, f"/orders/{number}/ingredients"))["ingredients"] == NEEDED
 
 
+async def test_a_cake_can_be_deleted_once_its_orders_are_ready_though_nobody_can_be_told_so(bakery: Served) -> None:
+    bakery.sandbox.slack.switch(status=503)
+    number = (await order(bakery)).json()["id"]
+    assert (await bakery.client.post(f"{bakery.front}/orders/{number}/ready")).status_code == 200
+    deleted = await bakery.client.delete(f"{bakery.front}/cakes/chocolate_cake")
+    assert deleted.status_code == 204, deleted.text
+    assert (await read(bakery, f"/orders/{number}/ingredients"))["ingredients"] == NEEDED
+
+
 async def test_an_order_has_a_small_number_and_needs_what_it_needs(bakery: Served) -> None:
     answer = await order(bakery)
     assert answer.status_code == 201, answer.text

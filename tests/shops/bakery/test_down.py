@@ -14,9 +14,10 @@ from orderup.engine.place import place_order
 from orderup.sandbox.service import Service
 from orderup.shops.bakery import shop
 from orderup.shops.bakery.plan import BAKE, plan_issue
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import sqlite_url
 from tests.shops.bakery.conftest import bake, order, read
-from tests.shops.served import PATIENCE_SECONDS, Served, serve_shop
+from tests.shops.served import Served, serve_shop
 
 # Breakers that have opened rest.
 pytestmark = pytest.mark.timeout(180)

@@ -108,7 +108,7 @@ async def test_where_the_owner_wants_it_each_order_has_its_own(tmp_path: Path) -
     ids=["done-then-reset", "done-then-500", "done-then-garbage", "reset", "503", "429"],
 )
 async def test_nobody_knows_whether_it_was_made_and_it_is_made_once(tmp_path: Path, switch: dict[str, Any]) -> None:
-    async with serve_shop(shop, sqlite_url(tmp_path), jira_search_seconds=1) as bakery:
+    async with serve_shop(shop, sqlite_url(tmp_path), jira_search_seconds=4) as bakery:
         await bake(bakery)
         number = (await order(bakery)).json()["id"]
         bakery.sandbox.jira.delay_search(0.5)

@@ -105,7 +105,7 @@ class Watch:
 async def refusal(fair_use: FairUse, client: str = "a") -> float | None:
     """For how long he is refused; None: he is ignored."""
     try:
-        await fair_use.admit(client)
+        fair_use.admit(client)
     except TooMany as error:
         return error.retry_after.total_seconds()
     except Ignored:
@@ -116,7 +116,7 @@ async def refusal(fair_use: FairUse, client: str = "a") -> float | None:
 async def test_the_time_out_of_who_keeps_hitting_the_limit_grows() -> None:
     watch = Watch()
     fair_use = FairUse(most_open=1, most_a_minute=1000, monotonic=watch)
-    await fair_use.admit("a")
+    fair_use.admit("a")
     lengths = []
     for _ in range(10):
         lengths.append(await refusal(fair_use))
@@ -126,24 +126,32 @@ async def test_the_time_out_of_who_keeps_hitting_the_limit_grows() -> None:
 
 async def test_within_a_time_out_a_few_are_told_and_the_rest_is_ignored() -> None:
     fair_use = FairUse(most_open=1, most_a_minute=1000, monotonic=Watch())
-    await fair_use.admit("a")
+    fair_use.admit("a")
     assert [await refusal(fair_use) for _ in range(8)] == [2.0] * TOLD + [None] * (8 - TOLD)
 
 
 async def test_who_kept_to_the_limits_for_long_begins_anew() -> None:
     watch = Watch()
     fair_use = FairUse(most_open=1, most_a_minute=1000, monotonic=watch)
-    await fair_use.admit("a")
+    fair_use.admit("a")
     assert [await refusal(fair_use)] == [2.0]
     watch.seconds += 1_000
     assert [await refusal(fair_use)] == [2.0]
 
 
+async def test_so_many_orders_a_minute_may_come_at_once_and_each_client_has_his_own() -> None:
+    fair_use = FairUse(most_open=1000, most_a_minute=6, monotonic=Watch())
+    for _ in range(6):
+        fair_use.admit("a")
+    assert await refusal(fair_use) == 2.0
+    fair_use.admit("b")
+
+
 async def test_one_client_s_time_out_is_not_another_s() -> None:
     fair_use = FairUse(most_open=1, most_a_minute=1000, monotonic=Watch())
-    await fair_use.admit("a")
+    fair_use.admit("a")
     await refusal(fair_use)
-    await fair_use.admit("b")
+    fair_use.admit("b")
 
 
 async def exchange(address: str, request: bytes) -> bytes:
@@ -152,9 +160,24 @@ async def exchange(address: str, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(host, int(port), family=socket.AF_INET)
     writer.write(request)
     async with asyncio.timeout(20):
-        said = await reader.read(200)
+        said = await reader.read(2000)
     writer.close()
     return said
+
+
+@pytest.mark.parametrize(
+    "target", ["GET /start/", "GET /start/?wait=x", "POST /finish/", "POST /finish/?order_id=nope"]
+)
+async def test_the_short_way_answers_as_the_usual_one_does(one_bar: CoffeeBar, target: str) -> None:
+    """With a cookie, which nobody reads, it takes the usual one."""
+    head = f"{target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+    heads = []
+    for cookie in ("", "Cookie: a=b\r\n"):
+        said = await exchange(one_bar.back, f"{head}{cookie}\r\n".encode())
+        lines = said.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        heads.append({line for line in lines if not line.startswith(b"date:")})
+    assert heads[0] == heads[1]
+    assert len(heads[0]) > 7
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])

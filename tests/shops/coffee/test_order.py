@@ -37,10 +37,13 @@ async def test_a_barista_who_waits_gets_the_next_order_as_soon_as_it_is_there(ba
     assert (await customer.coffee())["order_id"] == order_id
 
 
-async def test_a_barista_who_went_away_while_he_waited_takes_no_order_with_him(bar: CoffeeBar) -> None:
+@pytest.mark.parametrize("size", [0, 200_000], ids=["no body", "a body nobody wants"])
+async def test_a_barista_who_went_away_while_he_waited_takes_no_order_with_him(bar: CoffeeBar, size: int) -> None:
     async with httpx2.AsyncClient() as phone:
         with pytest.raises(httpx2.ReadTimeout):
-            await phone.get(f"{bar.back}/start/", params={"wait": "30"}, timeout=0.5)
+            await phone.request(
+                "GET", f"{bar.back}/start/", params={"wait": "30"}, content=bytes(size) or None, timeout=0.5
+            )
     await bar.order()
     assert await bar.start(wait=10) is not None
 

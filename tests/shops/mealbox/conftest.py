@@ -17,7 +17,8 @@ GOOD = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
 
 
 class Kiosk(Served):
-    """A meal-box shop that serves, and the services that it asks, whose delays are twenty times shorter."""
+    """A meal-box shop that serves, and the services that it asks, whose delays are twenty times shorter. Unless it is
+    said otherwise an order is waited for until it is complete, on however busy a machine."""
 
     async def order(self, prefer: str | None = None, key: str | None = None, **wishes: Any) -> httpx2.Response:
         headers = {name: value for name, value in (("Prefer", prefer), ("Idempotency-Key", key)) if value is not None}
@@ -46,7 +47,7 @@ class Kiosk(Served):
 
 @asynccontextmanager
 async def open_kiosk(url: str, **settings: Any) -> AsyncIterator[Kiosk]:
-    async with serve_shop(shop, url, scale=SCALE, **settings) as served:
+    async with serve_shop(shop, url, scale=SCALE, **{"mealbox_wait_seconds": 60, **settings}) as served:
         yield Kiosk(**vars(served))
 
 

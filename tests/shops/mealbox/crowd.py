@@ -11,10 +11,11 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
+from yarl import URL
 
 from tests.journeys.patience import Patient
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.shops.mealbox.conftest import GOOD
-from tests.shops.served import PATIENCE_SECONDS
 
 FLAKY = {**GOOD, "user_id": "e6f24d7d1c7e"}
 UNKNOWN = {**GOOD, "product_code": "nothing"}
@@ -87,9 +88,10 @@ async def counting(url: str) -> AsyncIterator[Count]:
 
 async def _count(url: str, count: Count, is_there: asyncio.Event) -> None:
     while True:
+        # closed also if it never was open: else it is when it is collected, and then nobody waits for that
         with suppress(AMQPError, OSError, TimeoutError):
-            connection = await aio_pika.connect(url, timeout=PATIENCE_SECONDS)
-            async with connection:
+            async with aio_pika.Connection(URL(url)) as connection:
+                await connection.connect(timeout=PATIENCE_SECONDS)
                 channel = await connection.channel()
                 exchange = await channel.declare_exchange("orders", aio_pika.ExchangeType.TOPIC, durable=True)
                 queue = await channel.declare_queue(QUEUE, durable=True)

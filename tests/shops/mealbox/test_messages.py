@@ -16,9 +16,9 @@ from orderup.db.read import events_between
 from orderup.model.event import Audience
 from orderup.model.ids import show_id
 from orderup.shops.mealbox.messages import created_order
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import sqlite_url
 from tests.shops.mealbox.conftest import Kiosk, open_kiosk
-from tests.shops.served import PATIENCE_SECONDS
 
 EVERYTHING: dict[str, Any] = {
     "after": 0,

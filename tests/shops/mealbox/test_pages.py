@@ -5,8 +5,16 @@ import re
 import httpx2
 import pytest
 
+from orderup.shops.mealbox import pages
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.shops.mealbox.conftest import GOOD, Kiosk
 from tests.web.pages.reading import buttons, cell, row_with, words_of
+
+
+@pytest.fixture
+def patient_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page waits until the order is complete, on however busy a machine."""
+    monkeypatch.setattr(pages, "PAGE_WAIT_SECONDS", PATIENCE_SECONDS)
 
 
 async def submit(kiosk: Kiosk, **fields: str) -> httpx2.Response:
@@ -29,6 +37,7 @@ async def words_at(kiosk: Kiosk, address: str) -> str:
     return words_of(page.text)
 
 
+@pytest.mark.usefixtures("patient_pages")
 async def test_a_box_that_is_ordered_is_told_by_its_name_on_a_page_of_its_own(one_kiosk: Kiosk) -> None:
     words = await words_at(one_kiosk, await ordered(one_kiosk))
     assert "Classic Box" in words
@@ -40,6 +49,7 @@ async def test_the_form_sent_twice_orders_once(one_kiosk: Kiosk) -> None:
     assert addresses[0] == addresses[1]
 
 
+@pytest.mark.usefixtures("patient_pages")
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter
 from orderup.integrations.upstream import Upstream, UpstreamMetrics
 from orderup.sandbox import serve_sandbox
 from orderup.shops.mealbox.upstreams import Product, Upstreams
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import sqlite_url
 from tests.shops.mealbox.conftest import GOOD, Kiosk, open_kiosk
-from tests.shops.served import PATIENCE_SECONDS
 
 BOX, USER = f"/products/{GOOD['product_code']}", f"/users/{GOOD['user_id']}"
 AN_HOUR = 3600

@@ -58,12 +58,12 @@ async def ordering(seed: int, folder: Path, database_url: str, broker: Broker) -
 
 async def more_orders(crowd: Crowd) -> None:
     before = len(crowd.placed)
-    await until(lambda: len(crowd.placed) >= before + MORE, seconds=60, what="orders are taken")
+    await until(lambda: len(crowd.placed) >= before + MORE, what="orders are taken")
 
 
 async def refusals(crowd: Crowd) -> None:
     before = crowd.patient.statuses[503]
-    await until(lambda: crowd.patient.statuses[503] > before, seconds=45, what="somebody was told to come again")
+    await until(lambda: crowd.patient.statuses[503] > before, what="somebody was told to come again")
 
 
 async def check(crowd: Crowd, count: Count) -> None:
@@ -77,7 +77,7 @@ async def check(crowd: Crowd, count: Count) -> None:
     expected = {id: "failed" if wish is UNKNOWN else "completed" for id, wish in crowd.placed.items()}
     assert {id: each["status"] for id, each in orders.items()} == expected
     created = {id for id, status in expected.items() if status == "completed"}
-    await until(lambda: count.ids.keys() >= created, seconds=60, what="every order is told of")
+    await until(lambda: count.ids.keys() >= created, what="every order is told of")
     print(f"messages {len(count.messages)}, came again {count.messages.total() - len(count.messages)}")
     assert count.ids.keys() == created
     assert len(count.messages) == len(created)
@@ -91,7 +91,7 @@ async def test_a_broker_that_is_killed_under_load_holds_up_no_order_and_hears_of
     seed: int, tmp_path: Path, broker: Broker
 ) -> None:
     async with ordering(seed, tmp_path, sqlite_url(tmp_path), broker) as (crowd, count):
-        await until(lambda: len(count.messages) >= MORE, seconds=60, what="orders are told of")
+        await until(lambda: len(count.messages) >= MORE, what="orders are told of")
         for _ in range(2):
             await asyncio.to_thread(broker.kill)
             await more_orders(crowd)

@@ -9,9 +9,9 @@ import pytest
 from orderup.sandbox import serve_sandbox
 from orderup.web import routes
 from tests.db.cutter import Cut, Cutter
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import sqlite_url
 from tests.shops.mealbox.conftest import GOOD, Kiosk, open_kiosk
-from tests.shops.served import PATIENCE_SECONDS
 
 
 async def errs_again(kiosk: Kiosk, id: str, *, after: int) -> bool:
@@ -64,11 +64,12 @@ async def test_an_order_of_nothing_leaves_its_key_free(kiosk: Kiosk) -> None:
 async def test_while_nobody_knows_of_the_commit_its_caller_is_told_so_in_time(
     prepared_postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "ANSWER_SECONDS", 3)
     async with Cutter(prepared_postgres).running() as cutter, open_kiosk(cutter.url) as kiosk:
-        assert (await kiosk.order()).status_code == 201
+        # from here on the statement is prepared: what carries the order also commits it
+        assert (await kiosk.order(key="zero")).status_code == 201
+        monkeypatch.setattr(routes, "ANSWER_SECONDS", 3)
         cutter.is_away = True
-        cutter.lose(Cut.ANSWER, of=b"COMMIT\0")
+        cutter.lose(Cut.ANSWER, of=GOOD["product_code"].encode())
         unknown = await kiosk.order(key="one", prefer="wait=30")
         assert (unknown.status_code, cutter.cuts) == (503, 1)
         assert "may or may not have been" in unknown.json()["detail"]

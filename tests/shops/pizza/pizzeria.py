@@ -9,10 +9,10 @@ import httpx2
 import msgspec
 from websockets.sync.client import connect
 
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess
 
 STEPS = ("make_dough", "add_toppings", "bake_pizza", "deliver_pizza")
-DEADLINE_SECONDS = 20.0
 
 
 class Pizzeria:
@@ -21,7 +21,7 @@ class Pizzeria:
     def __init__(self, server: ServerProcess, *, tokens: dict[str, str] | None = None) -> None:
         self.server, self.tokens = server, tokens or {}
         self.region = f"kitchen-{uuid4().hex[:8]}"
-        self.client = httpx2.Client(timeout=DEADLINE_SECONDS)
+        self.client = httpx2.Client(timeout=PATIENCE_SECONDS)
 
     # customers
 
@@ -96,8 +96,8 @@ def bearer(token: str | None) -> dict[str, str]:
 @contextmanager
 def following(url: str) -> Iterator[Iterator[dict[str, Any]]]:
     """Messages of an order as they come; each must come within the deadline."""
-    with connect(url, open_timeout=DEADLINE_SECONDS) as socket:
-        yield (msgspec.json.decode(socket.recv(DEADLINE_SECONDS)) for _ in iter(int, 1))
+    with connect(url, open_timeout=PATIENCE_SECONDS) as socket:
+        yield (msgspec.json.decode(socket.recv(PATIENCE_SECONDS)) for _ in iter(int, 1))
 
 
 def read_until(messages: Iterator[dict[str, Any]], type: str) -> list[dict[str, Any]]:

@@ -167,7 +167,7 @@ def test_a_note_of_an_approved_order_stays_with_staff(pizzeria: Pizzeria) -> Non
 
 def test_a_request_that_nobody_answers_expires(hasty_pizzeria: Pizzeria) -> None:
     placed = hasty_pizzeria.order()
-    wait_until(lambda: hasty_pizzeria.status(placed) == "expired", seconds=20, what="it expires")
+    wait_until(lambda: hasty_pizzeria.status(placed) == "expired", what="it expires")
 
 
 def test_a_step_that_fails_for_good_makes_the_order_failed_until_staff_retries_it(pizzeria: Pizzeria) -> None:

@@ -13,9 +13,10 @@ from websockets.sync.client import connect
 
 from orderup.web.tokens import Role
 from tests.services.postgres import new_database
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ServerProcess, sqlite_url
 from tests.shops.pizza.conftest import DATABASES, SECRET, token_of
-from tests.shops.pizza.pizzeria import DEADLINE_SECONDS, STEPS, Pizzeria, bearer, following, read_until
+from tests.shops.pizza.pizzeria import STEPS, Pizzeria, bearer, following, read_until
 from tests.shops.pizza.test_keys import everything_about, without_key
 
 
@@ -94,12 +95,12 @@ def test_who_follows_by_an_old_link_is_told_nothing_more(branches: tuple[Pizzeri
     events = here.client.stream("GET", placed["links"]["events"])
     with connect(placed["links"]["live"]) as socket, events as answer:
         lines = answer.iter_lines()
-        assert msgspec.json.decode(socket.recv(DEADLINE_SECONDS))["type"] == "operation.placed"
+        assert msgspec.json.decode(socket.recv(PATIENCE_SECONDS))["type"] == "operation.placed"
         assert any("operation.placed" in line for line in lines)
         links = new_links(there, placed)
         there.approve(placed)
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(DEADLINE_SECONDS)
+            socket.recv(PATIENCE_SECONDS)
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, f"There is no order {placed['id']}.")
         assert not any("data:" in line for line in lines)
@@ -114,7 +115,7 @@ def test_who_follows_by_his_token_goes_on(branches: tuple[Pizzeria, Pizzeria]) -
     with connect(without_key(placed["links"]["live"]), additional_headers=bearer(token)) as socket:
         new_links(there, placed)
         there.approve(placed)
-        types = [msgspec.json.decode(socket.recv(DEADLINE_SECONDS))["type"] for _ in range(2)]
+        types = [msgspec.json.decode(socket.recv(PATIENCE_SECONDS))["type"] for _ in range(2)]
     assert types == ["operation.placed", "rfa.approved"]
 
 

@@ -15,11 +15,15 @@ from tests.web.pages.reading import signed_in
 
 @pytest.fixture(params=DATABASES)
 async def limited_house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
-    """The workshop, which also sands at most three boards a minute."""
+    """The workshop, which also sands at most three boards a minute, and may knock at the neighbour's twice an hour, to
+    borrow something, or once to give it back."""
     is_file = request.param == "sqlite"
     values = {} if is_file else {"database_url": request.getfixturevalue("prepared_postgres")}
     shop = workshop()
     shop.remote("sand", says="Sanding", rate="3/minute", concurrency=2)
+    neighbour = shop.allowance("neighbour", "2/hour")
+    shop.remote("borrow", allowance=neighbour)
+    shop.remote("return", allowance=neighbour, share=0.5)
     shop.schedule("monthly", cron="30 6 1 * *", zone="Europe/Paris")(shop.schedules["nightly"].plan)
     async with open_test_house(settings_for(tmp_path, **values), shops=[shop]) as house:
         # the clock does this, too, some time after the start; twice is as once

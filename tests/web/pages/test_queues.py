@@ -1,6 +1,7 @@
 """The page of queues by HTTP, on both databases."""
 
 from datetime import timedelta
+from typing import Any
 
 import httpx2
 from sqlalchemy import update
@@ -8,6 +9,7 @@ from sqlalchemy import update
 from orderup.cli.assembly import House
 from orderup.db.tables import permits
 from orderup.engine.limit import rest_until
+from orderup.model.ids import read_task_id
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.times import as_micros
 from orderup.web.tokens import Role
@@ -22,6 +24,15 @@ async def claim(house: House, kind: str, *, most: int = 10) -> list[str]:
     async with client_of(house.back, token=token_of(Role.WORKER)) as client:
         ask = {"worker": "w1", "shop": "workshop", "tasks": [kind], "max": most}
         return [task["id"] for task in (await client.post("/api/work/claim", json=ask)).json()["tasks"]]
+
+
+async def end(house: House, id: str) -> None:
+    """What the worker holds, with whatever token."""
+    async with client_of(house.back, token=token_of(Role.WORKER)) as client:
+        [operation] = (await house.database.load([read_task_id(id)[0]])).values()
+        token = operation.tasks[0].token
+        answer = await client.post(f"/api/work/{id}/complete", json={"token": token})
+        assert answer.status_code == 200, answer.text
 
 
 async def row(staff: httpx2.AsyncClient, kind: str) -> str:
@@ -77,6 +88,47 @@ async def test_limits_are_told_with_their_use_in_words_and_as_a_bar(
     assert told["workshop/sand"]["running"] == told["workshop/sand"]["running_of_concurrency"] == 2
 
 
+async def told_allowances(house: House) -> dict[str, dict[str, Any]]:
+    async with client_of(house.back, token=token_of(Role.STAFF)) as client:
+        return {each["name"]: each for each in (await client.get("/api/queues")).json()["allowances"]}
+
+
+async def test_an_allowance_is_told_with_its_use_and_so_is_a_share_of_it(
+    limited_house: House, staff: httpx2.AsyncClient
+) -> None:
+    whole = (await told_allowances(limited_house))["workshop/neighbour"]
+    assert whole == {
+        "name": "workshop/neighbour",
+        "rate": "2/3600 seconds",
+        "used": 0,
+        "calls": 0,
+        "next_in": None,
+        "queues": ["workshop/borrow", "workshop/return"],
+    }
+    for kind in ("borrow", "return", "return"):
+        await place(limited_house, Plan([PlannedTask(kind)]))
+    [giving] = await claim(limited_house, "return")
+    told = await told_allowances(limited_house)
+    share = told["workshop/neighbour x 0.5"]
+    assert (share["rate"], share["used"], share["calls"], share["next_in"]) == ("1/3600 seconds", 1, 1, None)
+    assert share["queues"] == ["workshop/return"]
+    page = words_of((await staff.get("/queues")).text)
+    assert "neighbour , shared by borrow, return: 1 of 2 an hour, 1 under way" in page
+    assert cell(await row(staff, "borrow"), "Limits") == "shares neighbour"
+    await end(limited_house, giving)
+    share = (await told_allowances(limited_house))["workshop/neighbour x 0.5"]
+    assert (share["used"], share["calls"]) == (1, 0)
+    assert 3590 < share["next_in"] <= 3600
+    assert "neighbour x 0.5 , shared by return: 1 of 1 an hour, the next in 1 h" in words_of(
+        (await staff.get("/queues")).text
+    )
+    an_hour_ago = permits.c.taken_at - 3_601_000_000
+    await limited_house.database.write(
+        lambda connection: connection.execute(update(permits).values(taken_at=an_hour_ago))
+    )
+    assert [each["used"] for each in (await told_allowances(limited_house)).values()] == [0, 0]
+
+
 async def test_a_queue_is_paused_and_resumed_by_its_buttons(limited_house: House, staff: httpx2.AsyncClient) -> None:
     await place(limited_house, Plan([PlannedTask("saw")]))
     saw = await row(staff, "saw")
@@ -122,6 +174,7 @@ async def test_staff_of_another_shop_sees_no_queue_of_this_one_and_cannot_pause_
         page = await client.get("/queues")
         assert "No shop that you may see" in words_of(page.text)
         assert (await client.post("/queues/workshop/saw", data={"verb": "pause"})).status_code == 404
+        assert (await client.get("/api/queues")).json() == {"queues": [], "allowances": []}
     async with client_of(limited_house.back, token=token_of(Role.STAFF)) as client:
         told = (await client.get("/api/queues")).json()["queues"]
     assert not any(each["is_paused"] for each in told)

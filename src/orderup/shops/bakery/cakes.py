@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import Table, insert, select, update
 
 from orderup.db.database import ReadConnection, WriteConnection
-from orderup.db.tables import operations
+from orderup.db.tables import operations, tasks
 from orderup.errors import Conflict, NotFound
 from orderup.model.operation import OperationStatus
 from orderup.model.slug import slug
+from orderup.model.task import TaskStatus
 from orderup.shops.bakery.amounts import Amount, Line
+from orderup.shops.bakery.plan import BAKE
 from orderup.shops.bakery.tables import cakes, ingredients, orders
 
 OPEN_STATUSES = (
@@ -46,11 +48,14 @@ def add_cake(connection: WriteConnection, name: str, recipe: Mapping[str, Amount
 
 
 def delete_cake(connection: WriteConnection, id: str, *, now: int) -> None:
-    """Raises NotFound, and Conflict as long as an order of it is open."""
+    """Raises NotFound, and Conflict as long as one is to be baked: to tell of one that is ready takes no recipe."""
     cake = read_cake(connection, id)
-    is_open = (orders.c.cake == cake.number) & operations.c.status.in_(OPEN_STATUSES)
-    joined = orders.join(operations, operations.c.id == orders.c.operation_id)
-    if connection.rows(select(orders.c.number).select_from(joined).where(is_open).limit(1)):
+    of_it = (orders.c.cake == cake.number) & operations.c.status.in_(OPEN_STATUSES)
+    to_bake = (tasks.c.name == BAKE) & (tasks.c.status != TaskStatus.COMPLETED)
+    joined = orders.join(operations, operations.c.id == orders.c.operation_id).join(
+        tasks, tasks.c.operation_id == orders.c.operation_id
+    )
+    if connection.rows(select(orders.c.number).select_from(joined).where(of_it, to_bake).limit(1)):
         raise Conflict(f"Orders of {cake.name} are open: it can be deleted once they are ready or cancelled.")
     connection.execute(update(cakes).where(cakes.c.number == cake.number).values(deleted_at=now))
 

@@ -5,14 +5,14 @@ started again, is ready all the same.
 """
 
 import asyncio
-from functools import lru_cache, partial
+import re
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from fastapi import Request
 from pydantic import BaseModel
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from orderup.db.database import Claimed
 from orderup.engine.claim import ClaimDesk
@@ -23,14 +23,16 @@ from orderup.model import work
 from orderup.model.ids import read_id, show_id
 from orderup.model.operation import Draft
 from orderup.shops.coffee.plan import QUEUE, shop
-from orderup.web import AsWorker, Caller, Router, engine_of
-from orderup.web.direct import Direct, directly, send_json
+from orderup.web import AsWorker, Router
+from orderup.web.direct import Call, Direct, Reply, directly
 from orderup.web.routes import never_by_head
-from orderup.web.wire import is_gone
+from orderup.web.wire import is_gone, told_when_gone
 
 back = Router(tags=["coffee"])
 LONGEST_WAIT_SECONDS, LONGEST_NAME = 60.0, 100
 NOBODY_NAMED = "barista"
+QUEUES = (QUEUE,)
+ONE_ID = re.compile(rb"order_id=[0-9a-z]+")
 
 
 class StartedCoffee(BaseModel):
@@ -49,20 +51,19 @@ class FinishedCoffee(BaseModel):
     status: str
 
 
-async def start_next(scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
-    request = Request(scope, receive)
-    barista, wait = _read_start(scope["query_string"], caller.subject)
-    engine = engine_of(request)
-    request.app.state.worker_book.note(barista, Seen("remote", shop.name, None))
-    claimed = [] if _is_prefetch(request) else list(await _claim(request, barista, wait))
-    if claimed and is_gone(scope):
-        await hand_back_all(engine, claimed)
-        return
+async def start_next(call: Call) -> Reply | None:
+    if not call.is_plain:
+        await call.request.body()  # nobody needs it; but as long as it is not read nobody notices that he leaves
+    barista, wait = _read_start(call.scope["query_string"], call.caller.subject)
+    desk: ClaimDesk = call.state.claim_desk
+    call.state.worker_book.note(barista, Seen("remote", shop.name, None))
+    claimed = [] if _is_prefetch(call) else await _claim(call, desk, barista, wait)
     if not claimed:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-        return
-    await send_json(send, _show(claimed[0], now=engine.now()))
+        return Reply(status=204)
+    if is_gone(call.scope):
+        await hand_back_all(desk.engine, claimed)
+        return None
+    return Reply(_show(claimed[0], now=desk.engine.now()))
 
 
 @lru_cache(maxsize=1_000)
@@ -81,31 +82,26 @@ def _read_start(text: bytes, caller: str | None) -> tuple[str, float]:
     return barista, wait
 
 
-def _is_prefetch(request: Request) -> bool:
+def _is_prefetch(call: Call) -> bool:
     """A browser that looks ahead starts no coffee."""
-    return "prefetch" in request.headers.get("sec-purpose", request.headers.get("purpose", ""))
+    if call.is_plain:
+        return False
+    headers = call.request.headers
+    return "prefetch" in headers.get("sec-purpose", headers.get("purpose", ""))
 
 
-async def _claim(request: Request, barista: str, wait: float) -> Any:
-    desk: ClaimDesk = request.app.state.claim_desk
-    claim = partial(desk.claim, [QUEUE], worker=barista, most=1)
-    claimed = await claim(wait_seconds=0)
+async def _claim(call: Call, desk: ClaimDesk, barista: str, wait: float) -> Sequence[Claimed]:
+    claimed = await desk.claim(QUEUES, worker=barista, most=1, wait_seconds=0)
     if claimed or not wait:
         return claimed
-    claiming = asyncio.create_task(claim(wait_seconds=wait), name=f"coffee: {barista} waits")
-    leaving = asyncio.create_task(_until_gone(request), name=f"coffee: {barista} leaves")
-    try:
-        await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not claiming.done():
+    waiting = desk.claim(QUEUES, worker=barista, most=1, wait_seconds=wait)
+    claiming = asyncio.create_task(waiting, name=f"coffee: {barista} waits")
+    with told_when_gone(call.scope, call.receive, claiming.cancel):
+        try:
+            await asyncio.wait({claiming})
+        finally:
             claiming.cancel()
-    return claiming.result() if claiming.done() and not claiming.cancelled() else []
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
+    return [] if claiming.cancelled() else claiming.result()
 
 
 def _show(claimed: Claimed, *, now: int) -> dict[str, Any]:
@@ -118,11 +114,8 @@ def _show(claimed: Claimed, *, now: int) -> dict[str, Any]:
     }
 
 
-async def finish_one(scope: Scope, receive: Receive, send: Send, _caller: Caller) -> None:
-    request = Request(scope, receive)
-    engine, id = engine_of(request), request.query_params.get("order_id")
-    if id is None:
-        raise Invalid("Say which order: /finish/?order_id=ID.", field="query.order_id")
+async def finish_one(call: Call) -> Reply:
+    engine, id = call.state.engine, _read_finish(call.scope["query_string"])
     operation_id = read_id(id, what="order")
 
     def finish(draft: Draft) -> str:
@@ -134,7 +127,17 @@ async def finish_one(scope: Scope, receive: Receive, send: Send, _caller: Caller
         return "ready" if draft.status == "completed" else draft.status.value
 
     status = await engine.desk.decide(operation_id, finish, shop=shop.name)
-    await send_json(send, {"order_id": show_id(operation_id), "status": status})
+    return Reply({"order_id": show_id(operation_id), "status": status})
+
+
+def _read_finish(text: bytes) -> str:
+    """The order's id. Raises Invalid."""
+    if ONE_ID.fullmatch(text):  # as nearly all send it
+        return text[len(b"order_id=") :].decode()
+    id = QueryParams(text).get("order_id")
+    if id is None:
+        raise Invalid("Say which order: /finish/?order_id=ID.", field="query.order_id")
+    return id
 
 
 WAIT = {"name": "wait", "in": "query", "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS}}
@@ -151,7 +154,7 @@ ORDER_ID = {"name": "order_id", "in": "query", "required": True, "schema": {"typ
 )
 @never_by_head
 @directly(start_next)
-async def start(_request: Request, caller: AsWorker) -> Response:
+async def start(caller: AsWorker) -> Response:
     return Direct(start_next, caller)
 
 
@@ -162,5 +165,5 @@ async def start(_request: Request, caller: AsWorker) -> Response:
     summary="A coffee is ready",
 )
 @directly(finish_one)
-async def finish(_request: Request, caller: AsWorker) -> Response:
+async def finish(caller: AsWorker) -> Response:
     return Direct(finish_one, caller)

@@ -7,33 +7,29 @@ connection is closed without an answer: he asks again, and with an `Idempotency-
 import asyncio
 from typing import Any
 
-from fastapi import Request
 from pydantic import BaseModel
 from sqlalchemy import update
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from orderup.db.database import Key, WriteConnection
 from orderup.db.read import find_key
 from orderup.db.tables import keys
 from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
-from orderup.errors import IdTaken, NotFound, TooMany, Unavailable
+from orderup.errors import IdTaken, NotFound, Unavailable
 from orderup.model.ids import OperationId, show_id
 from orderup.model.operation import Operation, OperationStatus
 from orderup.shops.coffee.bar import RETRY_SECONDS, Answer, Bar
 from orderup.shops.coffee.order import owner_of, place_coffee
 from orderup.shops.coffee.plan import shop
-from orderup.web import AsAnyone, Caller, Router, engine_of, keeper_of, takes_key
-from orderup.web.direct import Direct, directly, send_json
+from orderup.web import AsAnyone, Router, takes_key
+from orderup.web.direct import Call, Direct, Reply, directly
 from orderup.web.fair_use import Ignored
-from orderup.web.idempotency import HEADER, REPLAYED, client_of, idempotency_key
+from orderup.web.idempotency import REPLAYED, client_of, idempotency_key
 from orderup.web.orders import load
-from orderup.web.problems import error_response, instance_of
-from orderup.web.wire import hang_up
+from orderup.web.wire import hang_up, told_when_gone
 
 front = Router(tags=["coffee"])
-KEY_HEADER = HEADER.lower().encode()
 # A key whose order ended so, without a coffee, is as good as new.
 LAPSED = (OperationStatus.CANCELLED, OperationStatus.ERRORED)
 
@@ -46,53 +42,42 @@ class ReadyCoffee(BaseModel):
     waited_seconds: float
 
 
-async def take_order(scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
-    request = Request(scope, receive)
-    await request.body()  # nobody needs it; one that is too large is refused here
-    visit = _Visit(request, caller)
-    gone = asyncio.create_task(_until_gone(receive), name="coffee: customer")
-    gone.add_done_callback(visit.note_gone)
+async def take_order(call: Call) -> Reply | None:
+    if not call.is_plain:
+        await call.request.body()  # nobody needs it; one that is too large is refused here
+    visit = _Visit(call)
     try:
-        operation, ready_at = await visit.wait()
-    except TooMany as refusal:
-        await error_response(refusal, instance=instance_of(request))(scope, receive, send)
-        return
+        with told_when_gone(call.scope, call.receive, visit.note_gone):
+            operation, ready_at = await visit.wait()
     except Ignored:
-        hang_up(scope)
-        return
+        hang_up(call.scope)
+        return None
     finally:
-        gone.cancel()
         visit.end()
     if operation is None or ready_at is None:
-        hang_up(scope)
-        return
+        hang_up(call.scope)
+        return None
     waited = round(max(ready_at - operation.placed_at, 0) / 1e6, 3)
     content = {"order_id": show_id(operation.id), "status": "ready", "waited_seconds": waited}
-    await send_json(send, content, headers=REPLAYED if visit.is_replay else None)
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
+    return Reply(content, headers=REPLAYED if visit.is_replay else None)
 
 
 class _Visit:
     """One request of a customer: his order, placed now or found by its key, and his wait for it."""
 
-    def __init__(self, request: Request, caller: Caller) -> None:
-        self.engine: Engine = engine_of(request)
-        self.bar: Bar = keeper_of(request, shop.name)
-        self.client = client_of(request, caller)
-        self.owner = owner_of(caller)
+    def __init__(self, call: Call) -> None:
+        self.bar: Bar = call.state.keepers[shop.name]
+        self.engine: Engine = self.bar.engine
+        self.client = client_of(call.scope, call.caller)
+        self.owner = owner_of(call.caller)
         self.key: Key | None = None
-        if any(name == KEY_HEADER for name, _ in request.scope["headers"]):
-            self.key = idempotency_key(request, caller, None, now=self.engine.now())
+        if not call.is_plain:
+            self.key = idempotency_key(call.request, call.caller, None, now=self.engine.now())
         self.is_replay = self.is_gone = False
-        self._scope = request.scope
         self._id = OperationId(0)
         self._answer: Answer | None = None
 
-    def note_gone(self, _task: "asyncio.Task[None]") -> None:
+    def note_gone(self) -> None:
         self.is_gone = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(None)
@@ -127,7 +112,7 @@ class _Visit:
                 taken = await database.read(lambda connection: find_key(connection, key.key))
                 if taken is None:
                     return None
-                await self.bar.fair_use.admit_again(self.client)
+                self.bar.fair_use.admit_again(self.client)
                 id = OperationId(taken.operation_id)
                 self._expect(id, self.bar.rejoin(id, self.client))
                 # looked at after he was noted: what happens since is told to him
@@ -148,7 +133,7 @@ class _Visit:
 
     async def _place(self, *, lapsed: Operation | None) -> Operation | None:
         """A new order. `lapsed`: the one that was placed with the same key, and left the line before it was started."""
-        await self.bar.fair_use.admit(self.client)
+        self.bar.fair_use.admit(self.client)
         id = self.engine.new_id(self.engine.now())
         self._expect(id, self.bar.receive(id, self.client, is_kept=self.key is not None))
         also = None
@@ -212,5 +197,5 @@ def _take_over_key(key: Key, lapsed: int) -> Any:
 @front.post("/order/", response_model=ReadyCoffee, summary="Order an americano; answered when it is ready")
 @takes_key
 @directly(take_order, never_fails=True)
-async def order(_request: Request, caller: AsAnyone) -> Response:
+async def order(caller: AsAnyone) -> Response:
     return Direct(take_order, caller)

@@ -100,16 +100,16 @@ async def order(request: Request, caller: AsAnyone) -> Response:
 
 async def _order_once(request: Request, caller: Caller, text: str) -> Operation:
     """The order of this key, placed now or before. Raises TooMany, Ignored, Unavailable."""
-    engine, bar, client = engine_of(request), bar_of(request), client_of(request, caller)
+    engine, bar, client = engine_of(request), bar_of(request), client_of(request.scope, caller)
     key = idempotency_key(request, caller, None, now=engine.now(), key=text)
     assert key is not None
     earlier = await engine.database.read(lambda connection: find_key(connection, key.key))
     if earlier is not None:
-        await bar.fair_use.admit_again(client)
+        bar.fair_use.admit_again(client)
         return await load(engine, earlier.operation_id, what="order")
     if bar.is_draining:
         raise Unavailable("The bar is just changing shifts. Try again in a moment.")
-    await bar.fair_use.admit(client)
+    bar.fair_use.admit(client)
     id, seconds = OperationId(engine.new_id(engine.now())), bar.settings.coffee_keep_seconds
     bar.expect(id, client, seconds=seconds)
     secret = bar.settings.secret_key

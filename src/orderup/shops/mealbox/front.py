@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Request
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from starlette.responses import Response
@@ -23,10 +24,11 @@ from orderup.errors import Invalid, NotFound
 from orderup.model.ids import show_id
 from orderup.model.operation import Operation, OperationStatus
 from orderup.model.times import show_time
+from orderup.shops.mealbox.keeper import Counter
 from orderup.shops.mealbox.plan import NOUNS, SAVE, plan_order, shop
 from orderup.shops.mealbox.preference import Preference, read_preference
 from orderup.shops.mealbox.status import STATUS_WORDS, OrderStatus, plain_reason, statuses_of
-from orderup.shops.mealbox.tables import accept_order, add_order, list_orders, read_order
+from orderup.shops.mealbox.tables import accept_order, add_order, list_orders
 from orderup.web import (
     AsAnyone,
     AsCustomer,
@@ -41,12 +43,14 @@ from orderup.web import (
     place,
     takes_key,
 )
+from orderup.web.direct import Call, Direct, Reply, directly
 from orderup.web.idempotency import free_key, idempotency_key
 from orderup.web.orders import load, settings_of
 from orderup.web.paging import CursorFilter, Limit, read_cursor, show_cursor
-from orderup.web.routes import waiting
+from orderup.web.routes import in_time, waiting
 from orderup.web.tokens import Role
 
+Row = Mapping[str, Any]
 PATH = "orders"
 EXAMPLE: JsonDict = {"user_id": "7c11e1ce2741", "product_code": "classic-box"}
 # No id or code begins or ends with space, and none holds what cannot be seen.
@@ -99,6 +103,15 @@ class MealboxOrders(BaseModel):
     cursor: str | None
 
 
+async def take_order(call: Call) -> Reply:
+    request = call.request
+    assert isinstance(call.body, OrderBody)
+    preference = read_preference(request.headers.getlist("Prefer"), default=settings_of(request).mealbox_wait_seconds)
+    async with in_time(call.scope):
+        placed, row = await order_box(request, call.caller, call.body, seconds=preference.seconds)
+    return _answer(placed, row, preference)
+
+
 @front.post(
     f"/{PATH}",
     status_code=201,
@@ -107,23 +120,22 @@ class MealboxOrders(BaseModel):
     summary="Order a meal box",
 )
 @takes_key
-async def post_order(request: Request, caller: AsAnyone, body: OrderBody) -> Response:
-    preference = read_preference(request.headers.getlist("Prefer"), default=settings_of(request).mealbox_wait_seconds)
-    placed = await order_box(request, caller, body, seconds=preference.seconds)
-    return await _answer(request, placed, preference)
+@directly(take_order, reads=OrderBody)
+async def post_order(caller: AsAnyone, body: OrderBody) -> Response:
+    return Direct(take_order, caller, body)
 
 
 async def order_box(
     request: Request, caller: Caller, body: OrderBody, *, seconds: float, key: str | None = None
-) -> PlacedOrder:
-    """The order, complete if it is by then. Raises Invalid if there is no such user or product."""
-    engine, ends = engine_of(request), _ends_of(request)
+) -> tuple[PlacedOrder, Row]:
+    """The order, complete if it is by then, and its row. Raises Invalid if there is no such user or product."""
+    engine, counter = engine_of(request), _counter_of(request)
     id = engine.new_id(engine.now())
 
     def add_row(connection: WriteConnection, operation_id: int) -> None:
         add_order(connection, operation_id, **body.model_dump(), is_accepted=not seconds)
 
-    async with _expected(ends, id) as ended:
+    async with _expected(counter.ends, id) as ended:
         plan = plan_order(body.user_id, body.product_code)
         placed = await place(
             request,
@@ -141,17 +153,21 @@ async def order_box(
                 await asyncio.wait([ended], timeout=seconds)
     if placed.is_replay:
         await _wait_again(request, placed, seconds=seconds)
+    elif ended.done() and ended.result() == OperationStatus.COMPLETED and (row := await counter.row(id)) is not None:
+        # it is final, so there is nothing to load
+        placed.operation = replace(placed.operation, status=OperationStatus.COMPLETED)
+        return placed, row
     await _settle(request, placed)
     if unknown := unknown_in(placed.operation):
         if taken := idempotency_key(request, caller, body.model_dump(), now=engine.now(), key=key):
             freed = partial(free_key, key=taken, operation_id=placed.operation.id)
             await engine.database.write(freed)
         raise Invalid(f"There is no such {NOUNS[unknown]}. Nothing was ordered.", field=f"body.{unknown}")
-    return placed
+    return placed, await _row(request, placed.operation.id)
 
 
 @asynccontextmanager
-async def _expected(ends: Ends, operation_id: int) -> AsyncIterator["asyncio.Future[None]"]:
+async def _expected(ends: Ends, operation_id: int) -> AsyncIterator["asyncio.Future[str | None]"]:
     ended = ends.expect(operation_id)
     try:
         yield ended
@@ -161,7 +177,7 @@ async def _expected(ends: Ends, operation_id: int) -> AsyncIterator["asyncio.Fut
 
 async def _wait_again(request: Request, placed: PlacedOrder, *, seconds: float) -> None:
     """The same request, again: it waits for the order that the first one placed."""
-    ends = _ends_of(request)
+    ends = _counter_of(request).ends
     async with _expected(ends, placed.operation.id) as ended:
         placed.operation = await load(ends.engine, placed.operation.id)
         if seconds and not placed.operation.status.is_final:
@@ -189,22 +205,30 @@ def unknown_in(operation: Operation) -> str | None:
     return None
 
 
-async def _answer(request: Request, placed: PlacedOrder, preference: Preference) -> Response:
-    shown = await view_order(request, placed.operation)
+def _answer(placed: PlacedOrder, row: Row, preference: Preference) -> Reply:
+    shown = _view_of(placed.operation, row)
     is_complete = shown["status"] == "completed"
     headers = {**placed.headers, **preference.applied}
-    return Json({**shown, "links": placed.links}, status_code=201 if is_complete else 202, headers=headers)
+    return Reply({**shown, "links": placed.links}, status=201 if is_complete else 202, headers=headers)
 
 
 async def view_order(request: Request, operation: Operation) -> dict[str, Any]:
     """Raises NotFound for what never was an order."""
-    row = await engine_of(request).database.read(lambda connection: read_order(connection, operation.id))
+    return _view_of(operation, await _row(request, operation.id))
+
+
+async def _row(request: Request, operation_id: int) -> Row:
+    row = await _counter_of(request).row(operation_id)
     if row is None:
-        raise NotFound("order", show_id(operation.id))
+        raise NotFound("order", show_id(operation_id))
+    return row
+
+
+def _view_of(operation: Operation, row: Row) -> dict[str, Any]:
     return _view(operation.id, operation.status, operation.placed_at, operation.reason, row)
 
 
-def _view(id: int, status: str, placed_at: int, reason: str | None, row: Mapping[str, Any]) -> dict[str, Any]:
+def _view(id: int, status: str, placed_at: int, reason: str | None, row: Row) -> dict[str, Any]:
     amount = row["total_amount"]
     return {
         "id": show_id(id),
@@ -246,9 +270,9 @@ async def get_orders(
     return Json({"orders": shown, "cursor": more})
 
 
-def _ends_of(request: Request) -> Ends:
-    ends: Ends = keeper_of(request, shop.name).ends
-    return ends
+def _counter_of(request: Request) -> Counter:
+    counter: Counter = keeper_of(request, shop.name)
+    return counter
 
 
 add_order_routes(front, shop.name, path=PATH, view=view_order, model=MealboxOrder)

@@ -13,11 +13,11 @@ from orderup.errors import Invalid
 from orderup.model.operation import Operation, OperationStatus
 from orderup.shops.mealbox.back import back
 from orderup.shops.mealbox.front import PATH, Asked, OrderBody, front, order_box
+from orderup.shops.mealbox.keeper import Counter
 from orderup.shops.mealbox.plan import shop
 from orderup.shops.mealbox.status import plain_reason
-from orderup.shops.mealbox.tables import read_order
 from orderup.shops.mealbox.upstreams import Upstreams
-from orderup.web import OPEN, AsAnyone, engine_of
+from orderup.web import OPEN, AsAnyone, keeper_of
 from orderup.web.idempotency import KEY_PATTERN, LONGEST_KEY
 from orderup.web.pages.route import Form, PageRouter, see_other
 from orderup.web.pages.services import Service, add_services_page
@@ -69,7 +69,7 @@ async def order(request: Request, caller: AsAnyone) -> Response:
     try:
         form = BoxForm.model_validate(fields)
         body = OrderBody(user_id=form.user_id, product_code=form.product_code)
-        placed = await order_box(request, caller, body, seconds=PAGE_WAIT_SECONDS, key=form.key)
+        placed, _ = await order_box(request, caller, body, seconds=PAGE_WAIT_SECONDS, key=form.key)
     except ValidationError as error:
         said = {one.field: one.message for one in problem_of_invalid(error.errors()).errors}
         wrong = {name: text if fields.get(name, "").strip() else "Please fill this in." for name, text in said.items()}
@@ -83,7 +83,8 @@ async def order(request: Request, caller: AsAnyone) -> Response:
 
 
 async def describe(request: Request, operation: Operation, tracker: Tracker) -> Tracker:
-    row = await engine_of(request).database.read(lambda connection: read_order(connection, operation.id))
+    counter: Counter = keeper_of(request, shop.name)
+    row = await counter.row(operation.id)
     title = "Your meal box" if row is None else row["product_name"] or row["product_code"]
     again = _address(request)
     if operation.status is OperationStatus.ERRORED:

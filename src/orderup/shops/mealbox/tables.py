@@ -3,9 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    select,
+    update,
+)
 
 from orderup.db.database import ReadConnection, WriteConnection
+from orderup.db.read import newest_with_row
 from orderup.db.tables import operations
 
 metadata = MetaData()
@@ -31,7 +44,7 @@ def add_order(
     connection: WriteConnection, operation_id: int, *, user_id: str, product_code: str, is_accepted: bool
 ) -> None:
     row = {"operation_id": operation_id, "user_id": user_id, "product_code": product_code}
-    connection.execute(insert(mealbox_orders).values(**row, is_accepted=int(is_accepted)))
+    connection.insert_row(mealbox_orders, {**row, "is_accepted": int(is_accepted)})
 
 
 def accept_order(connection: WriteConnection, operation_id: int) -> bool:
@@ -46,17 +59,12 @@ def is_accepted(connection: ReadConnection, operation_id: int) -> bool:
 
 def complete_order(connection: WriteConnection, operation_id: int, **found: str) -> None:
     """`found`: customer_fullname, product_name, total_amount."""
-    connection.execute(update(mealbox_orders).where(_orders.operation_id == operation_id).values(**found))
+    connection.update_row(mealbox_orders, {"operation_id": operation_id, **found}, key="operation_id")
 
 
 def drop_order(connection: WriteConnection, operation_id: int) -> None:
     """It was none: nobody was told that we have it, and there is no such user or product."""
     connection.execute(delete(mealbox_orders).where(_orders.operation_id == operation_id))
-
-
-def read_order(connection: ReadConnection, operation_id: int) -> Mapping[str, Any] | None:
-    rows = connection.execute(select(*SHOWN).where(_orders.operation_id == operation_id)).mappings().all()
-    return {**rows[0]} if rows else None
 
 
 def list_orders(
@@ -69,18 +77,31 @@ def list_orders(
     most: int,
 ) -> list[Mapping[str, Any]]:
     """The newest first: the rows with how each operation stands. `owner`: only his; None: everybody's."""
+    if user_id is None and (statuses or owner is not None):
+        # those that match may be few among very many: looked for among operations, which know both
+        ids = newest_with_row(
+            connection, mealbox_orders, shop="mealbox", statuses=statuses, owner=owner, before=before, most=most
+        )
+        return _rows(connection, [_orders.operation_id.in_(ids)])
+    conditions: list[ColumnElement[bool]] = []
+    if user_id is not None:
+        conditions.append(_orders.user_id == user_id)
+    if statuses:
+        conditions.append(operations.c.status.in_(statuses))
+    if owner is not None:
+        conditions.append(operations.c.owner == owner)
+    if before is not None:
+        conditions.append(_orders.operation_id < before)
+    return _rows(connection, conditions, most=most)
+
+
+def _rows(
+    connection: ReadConnection, conditions: Sequence[ColumnElement[bool]], *, most: int | None = None
+) -> list[Mapping[str, Any]]:
     about = (operations.c.status, operations.c.placed_at, operations.c.reason)
     statement = select(_orders.operation_id, *SHOWN, *about).join(operations, operations.c.id == _orders.operation_id)
-    if user_id is not None:
-        statement = statement.where(_orders.user_id == user_id)
-    if statuses:
-        statement = statement.where(operations.c.shop == "mealbox", operations.c.status.in_(statuses))
-    if owner is not None:
-        statement = statement.where(operations.c.owner == owner)
-    if before is not None:
-        statement = statement.where(_orders.operation_id < before)
-    found = connection.execute(statement.order_by(_orders.operation_id.desc()).limit(most)).mappings()
-    return [{**row} for row in found]
+    newest = statement.where(*conditions).order_by(_orders.operation_id.desc()).limit(most)
+    return [{**row} for row in connection.execute(newest).mappings()]
 
 
 def facts_of_orders(connection: ReadConnection, operation_ids: Sequence[int]) -> dict[int, dict[str, Any]]:

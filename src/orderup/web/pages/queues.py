@@ -8,16 +8,16 @@ from typing import Literal
 from fastapi import Request
 from starlette.responses import Response
 
-from orderup.db.busy import MOST_COUNTED
+from orderup.db.busy import MOST_COUNTED, AllowanceState
 from orderup.engine.limit import pause_queue, resume_queue
 from orderup.model.kind import Kind, Rate
 from orderup.model.task import queue_of
 from orderup.web.auth import AsStaff
 from orderup.web.orders import engine_of
-from orderup.web.overview import Queue, known_queue, read_queues
+from orderup.web.overview import Queue, known_queue, read_allowances, read_queues
 from orderup.web.pages.route import Form, PageRouter, form_of, see_other
 from orderup.web.pages.site import site_of
-from orderup.web.pages.words import show_count, show_exactly
+from orderup.web.pages.words import show_count, show_exactly, show_seconds
 
 Verb = Literal["pause", "resume"]
 UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
@@ -50,12 +50,13 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Row:
     """A kind's queue in all its regions: limits and pauses hold for them together. is_paused: by hand. rests_until:
-    because a third party asked for it. station: where people do it."""
+    because a third party asked for it. station: where people do it. allowance: which it shares with other kinds."""
 
     shop: str
     kind: str
     lines: Sequence[Line]
     uses: Sequence[Use]
+    allowance: str | None
     is_paused: bool
     paused_by: str | None
     rests_until: int | None
@@ -68,6 +69,16 @@ class Row:
         return [*(() if self.is_paused else ("pause",)), *(("resume",) if is_held else ())]
 
 
+@dataclass(frozen=True, slots=True)
+class SharedLimit:
+    """An allowance, or a share of one. words: how far it is used up, and how soon there is more."""
+
+    name: str
+    kinds: Sequence[str]
+    use: Use
+    words: str
+
+
 @router.get("/queues")
 async def show_queues(request: Request, caller: AsStaff) -> Response:
     engine = engine_of(request)
@@ -78,7 +89,10 @@ async def show_queues(request: Request, caller: AsStaff) -> Response:
         for _, regions in groupby(found, key=lambda each: queue_of(each.state.name))
     ]
     shops = {shop: list(some) for shop, some in groupby(rows, key=lambda row: row.shop)}
-    return site_of(request).page(request, "queues.html", shops=shops, more=_more(request))
+    shared: dict[str, list[SharedLimit]] = {}
+    for each in await read_allowances(engine, caller):
+        shared.setdefault(each.name.partition("/")[0], []).append(show_allowance(each))
+    return site_of(request).page(request, "queues.html", shops=shops, shared=shared, more=_more(request))
 
 
 def _more(request: Request) -> Mapping[str, Mapping[str, str]]:
@@ -101,6 +115,7 @@ def _row(regions: Sequence[Queue], kinds: Mapping[str, Mapping[str, Kind]], *, n
         kind,
         lines=[_line(each) for each in regions],
         uses=_uses(first),
+        allowance=known.allowance.name if known is not None and known.allowance is not None else None,
         is_paused=first.state.is_paused,
         paused_by=first.state.paused_by,
         rests_until=until if until is not None and until > now else None,
@@ -118,13 +133,25 @@ def _uses(queue: Queue) -> list[Use]:
     kind = queue.kind
     if kind is None:
         return []
-    rate = [Use(queue.spent, kind.rate.count, f"a {_period(kind.rate)}")] if kind.rate else []
+    rate = [Use(queue.spent, kind.rate.count, _each_period(kind.rate))] if kind.rate else []
     return rate + ([Use(queue.state.held_permits, kind.concurrency, "at once")] if kind.concurrency else [])
 
 
-def _period(rate: Rate) -> str:
-    """Such as "minute" or "10 s"."""
-    return UNITS.get(round(rate.period.total_seconds()), show_exactly(rate.period))
+def show_allowance(state: AllowanceState) -> SharedLimit:
+    use = Use(state.used, state.shared.rate.count, _each_period(state.shared.rate))
+    words = [use.words]
+    if state.calls:
+        words.append(f"{state.calls:,} under way")
+    if state.next_in_us is not None:
+        words.append(f"the next in {show_seconds(-(-state.next_in_us // 1_000_000))}")  # and not before
+    kinds = sorted(queue.partition("/")[2] for queue in state.shared.queues)
+    return SharedLimit(state.name.partition("/")[2], kinds, use, ", ".join(words))
+
+
+def _each_period(rate: Rate) -> str:
+    """Such as "a minute" or "a 10 s"."""
+    period = UNITS.get(round(rate.period.total_seconds()), show_exactly(rate.period))
+    return f"an {period}" if period == "hour" else f"a {period}"
 
 
 class SteerQueue(Form):

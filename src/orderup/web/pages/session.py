@@ -7,6 +7,7 @@ page of ours could know.
 """
 
 import hmac
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,12 +56,15 @@ def csrf_token(request: Request) -> str:
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form of ours. Raises Forbidden if it did not come from a page of ours."""
     form = await request.form()
-    fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    return checked_fields(request, {name: value for name, value in form.items() if isinstance(value, str)})
+
+
+def checked_fields(request: Request, fields: Mapping[str, str]) -> dict[str, str]:
+    """Those of a form of ours that somebody else has read, without what tells that it is. Raises Forbidden."""
     expected = csrf_token(request)
-    if expected and not hmac.compare_digest(fields.pop("csrf", "").encode(), expected.encode()):
+    if expected and not hmac.compare_digest(fields.get("csrf", "").encode(), expected.encode()):
         raise Forbidden("This form is too old, or not ours. Open the page again and send it from there.")
-    fields.pop("csrf", None)
-    return fields
+    return {name: value for name, value in fields.items() if name != "csrf"}
 
 
 def visitor_of(request: Request) -> Caller | None:

@@ -60,7 +60,10 @@ LATE = "late"
 LONGEST_SUBJECT = 90
 AsHand = Annotated[Caller, requires(Role.STAFF, Role.WORKER)]
 RegionFilter = Annotated[
-    str | None, Query(max_length=100, pattern=r"^[\w.:@/-]*$", description="where; left out: tasks that have no region")
+    str | None,
+    Query(
+        max_length=100, pattern=f"^{verbs.REGION_LETTERS}*$", description="where; left out: tasks that have no region"
+    ),
 ]
 NOTHING_TAKEN = (
     "Nothing was taken: nothing waits, somebody else was faster, or nothing is let through just now. What comes shows "

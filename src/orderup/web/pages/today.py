@@ -45,6 +45,7 @@ async def show_today(request: Request, caller: AsStaff, shop: ShopFilter = None)
     return site_of(request).page(
         request,
         "today.html",
+        stand_in=request.app.state.stand_in,
         shop=shop or "",
         shops=shop_of(engine_of(request), caller, None),
         attention=_attention(today),

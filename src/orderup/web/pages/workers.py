@@ -49,8 +49,14 @@ async def show_workers(request: Request, caller: AsStaff) -> Response:
     workers.sort(key=lambda each: not each.is_alive)
     mounted = {each.name: each for each in site_of(request).shops}
     shops = [name for name in shop_of(engine, caller, None) if name in mounted and mounted[name].worker_functions]
+    state = request.app.state
     return site_of(request).page(
-        request, "workers.html", workers=workers, startable=shops, server=request.app.state.back_url
+        request,
+        "workers.html",
+        workers=workers,
+        startable=shops,
+        server=state.back_url,
+        has_celery=state.celery is not None,
     )
 
 
