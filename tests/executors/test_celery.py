@@ -208,8 +208,11 @@ async def test_an_executor_that_is_asked_to_look_has_claimed_when_it_answers(tmp
         placed = [await at_work.place(plan) for _ in range(4)]
         await executor.look("mill/grind")
         assert len(executor.begun()) == 2  # of four one runs already, two have a slot here
-        await executor.look("mill/grind")  # full: it goes on by itself
+        asked_again = asyncio.create_task(executor.look("mill/grind"))
+        await asyncio.sleep(0)
+        assert not asked_again.done()  # full: meanwhile others are asked
         held.set()
+        await asked_again
         ended = await at_work.ended(placed)
         assert {each.status for each in ended.values()} == {"completed"}
         running.cancel()

@@ -52,6 +52,8 @@ MOST_PER_CLAIM = 250
 Answer = Callable[[], Awaitable[None]]
 # How long a handler that was cancelled may take to end; one that will not is left to itself.
 HAND_BACK_SECONDS = 5.0
+# How long whoever asks an executor without a free slot to look is kept from asking it again.
+FULL_SECONDS = 1.0
 
 
 class LocalExecutor:
@@ -189,14 +191,20 @@ class LocalExecutor:
 
     async def look(self, queue: str) -> None:
         """There may be work in one of its queues: return when there is no more to claim now, or when it goes on by
-        itself, once a slot is free or the database is back. To be called while it runs."""
+        itself, once a slot is free or the database is back. To be called while it runs.
+
+        Without a free slot it returns late: Celery, whose turns among a worker's idle processes may fall on the same
+        one each time, then has only others to give the next message to."""
         if self._is_draining:
             return
         self._ear.ring(queue)
-        if self._free > 0:
-            looked: asyncio.Future[None] = self._loop.create_future()
-            self._asked_to_look.append(looked)
-            await looked
+        if self._free <= 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._something_frees(), FULL_SECONDS)
+            return
+        looked: asyncio.Future[None] = self._loop.create_future()
+        self._asked_to_look.append(looked)
+        await looked
 
     def _has_looked(self) -> None:
         asked, self._asked_to_look = self._asked_to_look, []
