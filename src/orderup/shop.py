@@ -105,13 +105,15 @@ class Keeper(Protocol):
 Handler = Callable[[Any], Awaitable[Any]]
 Step = Callable[[Any, Any], Any]
 WorkerFunction = Callable[..., Awaitable[Any]]
+# It is part of names of targets, tables and indexes, and PostgreSQL's have 63.
+LONGEST_SHOP_NAME = 30
 __all__ = ["Context", "Handler", "Keeper", "Schedule", "Shop", "Step", "TaskContext", "Wait", "WorkerFunction"]
 H = TypeVar("H", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
 class Shop:
-    """`name` is in routes, queues and tables: lower-case letters, digits and underscores.
+    """`name` is in routes, queues and tables: lower-case letters, digits and underscores, at most 30.
 
     tables: a SQLAlchemy MetaData whose tables are named `<shop>_…`. revisions: the package that holds their Alembic
     revisions, see `orderup.db.migrate`; None: what is missing is added. front, back: routers
@@ -158,6 +160,8 @@ class Shop:
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or not self.name.isascii() or self.name != self.name.lower():
             raise Misconfigured(f'The shop name "{self.name}" must be lower-case letters, digits and underscores.')
+        if len(self.name) > LONGEST_SHOP_NAME:
+            raise Misconfigured(f'The shop name "{self.name}" has more than {LONGEST_SHOP_NAME} letters.')
         self.title = self.title or self.name.capitalize()
 
     def handler(self, name: str | None = None, **options: Any) -> Callable[[H], H]:

@@ -89,6 +89,7 @@ def test_a_token_that_has_expired_needs_no_revoking(tmp_path: Path) -> None:
         (("staff", ""), "1 to 100 characters"),
         (("staff", "a\nb"), "1 to 100 characters"),
         (("staff", "ann", "--region", "eu-west-3"), "Only workers"),
+        (("worker", "ann", "--region", "Île-de-France"), "A region has 1 to 100 ASCII letters"),
         (("staff", "ann", "--revoke", "x"), "leave ROLE and NAME out"),
         (("--revoke", "x y"), "neither a token nor the id of one"),
         (("--revoke", "a.b.c"), "does not count here anyway"),

@@ -62,6 +62,12 @@ def test_a_name_has_one_to_a_hundred_characters(name: str) -> None:
         Plan([step(name)])
 
 
+@pytest.mark.parametrize("region", ["", "x" * 101, "Île-de-France", "eu west", "eu\n"])
+def test_a_region_is_called_as_a_worker_of_it_can_say(region: str) -> None:
+    with pytest.raises(InvalidPlan, match="Task bake: a region has 1 to 100 ASCII letters"):
+        PlannedTask("bake", region=region)
+
+
 def test_dependencies_written_as_one_string_are_refused_with_the_way_out() -> None:
     with pytest.raises(InvalidPlan, match=r'write after=\["dough"\]'):
         PlannedTask("bake", after="dough")

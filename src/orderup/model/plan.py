@@ -8,6 +8,7 @@ import msgspec
 
 from orderup.errors import InvalidPlan
 from orderup.model.retry import Retry
+from orderup.model.task import LONGEST_REGION, is_region
 
 LONGEST_NAME = 100
 HIGHEST_PRIORITY = 1_000_000
@@ -37,6 +38,11 @@ class PlannedTask(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if isinstance(self.after, str):
             raise InvalidPlan(f'Task {self.name}: after="{self.after}" is one string; write after=["{self.after}"].')
+        if self.region is not None and not is_region(self.region):
+            raise InvalidPlan(
+                f"Task {self.name}: a region has 1 to {LONGEST_REGION} ASCII letters, digits or any of _ . : @ / -, not "
+                f"{self.region[:LONGEST_REGION]!r}."
+            )
         if abs(self.priority) > HIGHEST_PRIORITY:
             raise InvalidPlan(
                 f"Task {self.name}: priority={self.priority}; it is from {-HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}."

@@ -1,5 +1,6 @@
 """One unit of work, as it stands now."""
 
+import re
 from enum import StrEnum
 
 import msgspec
@@ -70,6 +71,17 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     @property
     def region(self) -> str | None:
         return self.queue.partition("@")[2] or None
+
+
+# What a region is called: it stands in names of queues and in addresses of pages. Not \w: to some who read the OpenAPI
+# it is ASCII, to others all letters.
+REGION_LETTERS, LONGEST_REGION = "[A-Za-z0-9_.:@/-]", 100
+_REGION = re.compile(f"{REGION_LETTERS}{{1,{LONGEST_REGION}}}")
+
+
+def is_region(text: str) -> bool:
+    """Whether a region may be called so."""
+    return _REGION.fullmatch(text) is not None
 
 
 def queue_name(shop: str, kind: str, region: str | None = None) -> str:

@@ -20,6 +20,7 @@ import msgspec
 from pydantic import SecretStr
 
 from orderup.errors import Invalid, Unauthenticated
+from orderup.model.task import LONGEST_REGION, is_region
 
 ALGORITHM = "HS256"
 ISSUER = "orderup"
@@ -96,9 +97,14 @@ def mint_token(
     region: str | None = None,
     life: timedelta = USUAL_LIFE,
 ) -> MintedToken:
-    """For `orderup token`. Raises Invalid for a name that is empty or longer than 100 characters, or a life < 0."""
+    """For `orderup token`. Raises Invalid for a name that is empty or longer than 100 characters, a region that none is
+    called, or a life < 0."""
     if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,100}", subject):
         raise Invalid("A token's name has 1 to 100 characters and no line ends.", field="name")
+    if region is not None and not is_region(region):
+        raise Invalid(
+            f"A region has 1 to {LONGEST_REGION} ASCII letters, digits or any of _ . : @ / -.", field="region"
+        )
     if not timedelta() < life <= LONGEST_LIFE:
         raise Invalid(f"A token lives from 1 to {LONGEST_LIFE.days} days.", field="days")
     jti, expires_at = secrets.token_urlsafe(16), (now + life).replace(microsecond=0)

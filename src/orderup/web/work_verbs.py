@@ -28,15 +28,14 @@ from orderup.errors import Forbidden, Invalid
 from orderup.model.ids import read_task_id
 from orderup.model.operation import OperationStatus
 from orderup.model.placing import encode
+from orderup.model.task import LONGEST_REGION, REGION_LETTERS
 from orderup.web.orders import engine_of
 from orderup.web.routes import Lax, RequestModel
 from orderup.web.tokens import Caller
 
 LONGEST_TASK_WAIT_SECONDS = 366 * 86_400.0
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.:@/-]+$")]
-# A region also stands in addresses of pages. Not \w: to some who read the OpenAPI it is ASCII, to others all letters.
-REGION_LETTERS = "[A-Za-z0-9_.:@/-]"
-Region = Annotated[str, Field(min_length=1, max_length=100, pattern=f"^{REGION_LETTERS}+$")]
+Region = Annotated[str, Field(min_length=1, max_length=LONGEST_REGION, pattern=f"^{REGION_LETTERS}+$")]
 Token = Annotated[str, Field(min_length=1, max_length=100)]
 
 

@@ -37,7 +37,7 @@ from orderup.model import work
 from orderup.model.event import Audience
 from orderup.model.ids import read_task_id, show_task_id
 from orderup.model.placing import encode
-from orderup.model.task import queue_name, queue_of
+from orderup.model.task import LONGEST_REGION, REGION_LETTERS, queue_name, queue_of
 from orderup.web import work_verbs as verbs
 from orderup.web.auth import requires
 from orderup.web.live import After, event_stream, stream_to
@@ -62,7 +62,7 @@ AsHand = Annotated[Caller, requires(Role.STAFF, Role.WORKER)]
 RegionFilter = Annotated[
     str | None,
     Query(
-        max_length=100, pattern=f"^{verbs.REGION_LETTERS}*$", description="where; left out: tasks that have no region"
+        max_length=LONGEST_REGION, pattern=f"^{REGION_LETTERS}*$", description="where; left out: tasks that have no region"
     ),
 ]
 NOTHING_TAKEN = (
