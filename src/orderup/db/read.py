@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, select, tuple_, union_all
 
 from orderup.db.database import KeyTaken, ReadConnection
 from orderup.db.rows import (
@@ -84,65 +84,72 @@ def list_operations(
 ) -> list[Operation]:
     """The newest first, without their tasks."""
     columns = [operations.c[name] for name in OPERATION_COLUMNS]
-    rows = _newest(connection, columns, shops=shops, statuses=statuses, before=before, most=most)
+    rows = _walk(connection, columns, shops=shops, statuses=statuses, beyond=before, most=most)
     return [read_operation(row, (), None) for row in rows]
 
 
-def newest_with_row(
+def ids_with_row(
     connection: ReadConnection,
     table: Table,
     *,
     shop: str,
-    statuses: Sequence[str],
-    owner: str | None,
-    before: int | None,
+    statuses: Sequence[str] = (),
+    owner: str | None = None,
+    where: ColumnElement[bool] | None = None,
+    beyond: int | None,
     most: int,
+    oldest_first: bool = False,
 ) -> list[int]:
     """The ids of a shop's operations that have a row in this table of its own, by `operation_id`; the newest first.
-    statuses: none: all. owner: only his; None: everybody's."""
-    wanted = statuses or list(OperationStatus)
-    rows = _newest(
+    statuses: none: all. owner: only his; None: everybody's. where: what else holds for the operation; those for which
+    it does not are passed over one by one. beyond: only those that come after this one, in the order asked for."""
+    rows = _walk(
         connection,
         [operations.c.id],
         shops=[shop],
-        statuses=wanted,
-        before=before,
+        statuses=statuses or list(OperationStatus),
+        beyond=beyond,
         most=most,
         owner=owner,
         table=table,
+        where=where,
+        oldest_first=oldest_first,
     )
     return [row[0] for row in rows]
 
 
-def _newest(
+def _walk(
     connection: ReadConnection,
     columns: Sequence[Any],
     *,
     shops: Sequence[str],
     statuses: Sequence[str],
-    before: int | None,
+    beyond: int | None,
     most: int,
     owner: str | None = None,
     table: Table | None = None,
+    where: ColumnElement[bool] | None = None,
+    oldest_first: bool = False,
 ) -> Sequence[Any]:
     """The first column is the id. One short walk of an index for each pair of shop and status. table: only those that
     have a row there."""
     if not shops or not statuses:
         return []
-    walks = []
+    id, walks = operations.c.id, []
     for shop in shops:
         for status in statuses:
             walk = select(*columns).where(operations.c.shop == shop, operations.c.status == status)
             if owner is not None:
                 walk = walk.where(operations.c.owner == owner)
             if table is not None:
-                walk = walk.join(table, table.c.operation_id == operations.c.id)
-            if before is not None:
-                walk = walk.where(operations.c.id < before)
-            newest = walk.order_by(operations.c.id.desc()).limit(most).subquery()
-            walks.append(select(newest))
+                walk = walk.join(table, table.c.operation_id == id)
+            if where is not None:
+                walk = walk.where(where)
+            if beyond is not None:
+                walk = walk.where(id > beyond if oldest_first else id < beyond)
+            walks.append(select(walk.order_by(id if oldest_first else id.desc()).limit(most).subquery()))
     rows = _rows(connection, union_all(*walks)) if len(walks) > 1 else _rows(connection, walks[0])
-    return sorted(rows, key=lambda row: row[0], reverse=True)[:most]
+    return sorted(rows, key=lambda row: row[0], reverse=not oldest_first)[:most]
 
 
 def list_rfas(

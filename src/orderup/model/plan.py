@@ -40,8 +40,8 @@ class PlannedTask(msgspec.Struct, frozen=True):
             raise InvalidPlan(f'Task {self.name}: after="{self.after}" is one string; write after=["{self.after}"].')
         if self.region is not None and not is_region(self.region):
             raise InvalidPlan(
-                f"Task {self.name}: a region has 1 to {LONGEST_REGION} ASCII letters, digits or any of _ . : @ / -, not "
-                f"{self.region[:LONGEST_REGION]!r}."
+                f"Task {self.name}: a region has 1 to {LONGEST_REGION} ASCII letters, digits or any of _ . : @ / -, "
+                f"not {self.region[:LONGEST_REGION]!r}."
             )
         if abs(self.priority) > HIGHEST_PRIORITY:
             raise InvalidPlan(

@@ -6,48 +6,31 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 
-from orderup.db.connect import open_database
 from orderup.db.database import Database, ReadConnection, WriteConnection
-from orderup.db.tables import operations
 from orderup.shops.mealbox import shop
 from orderup.shops.mealbox.tables import list_orders, mealbox_orders
-from tests.services.postgres import new_database
+from tests.shops.lists import add_operation, filled, filled_one, steps_of
 from tests.web.house import DATABASES
 
 MANY = 60
 
 
 @pytest_asyncio.fixture(params=DATABASES)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    async with filled_one(request, shop, fill) as database:
+        yield database
+
+
+def fill(connection: WriteConnection) -> None:
     """Orders 1 to MANY, each third one errored, each fourth one Bo's, the rest Ann's. Those of tens have no row."""
-    if request.param == "sqlite":
-        async for database in filled(f"sqlite:///{tmp_path / 'orderup.db'}"):
-            yield database
-        return
-    with new_database(request.getfixturevalue("postgres_url")) as url:
-        async for database in filled(url):
-            yield database
-
-
-async def filled(url: str) -> AsyncIterator[Database]:
-    database = open_database(url, shops=[shop])
-    await database.open()
-
-    def fill(connection: WriteConnection) -> None:
-        for id in range(1, MANY + 1):
-            status, owner = "errored" if id % 3 == 0 else "completed", "bo" if id % 4 == 0 else "ann"
-            told = {"version": 1, "open": 0, "moving": 0, "placed_at": id, "finished_at": id, "source": "request"}
-            row = {"id": id, "shop": shop.name, "status": status, "owner": owner, **told}
-            connection.execute(insert(operations).values(**row))
-            if id % 10:
-                order = {"operation_id": id, "user_id": f"u{id % 2}", "product_code": "classic-box", "is_accepted": 1}
-                connection.execute(insert(mealbox_orders).values(**order))
-
-    await database.write(fill)
-    yield database
-    await database.close()
+    for id in range(1, MANY + 1):
+        status, owner = "errored" if id % 3 == 0 else "completed", "bo" if id % 4 == 0 else "ann"
+        add_operation(connection, shop, id=id, status=status, owner=owner)
+        if id % 10:
+            order = {"operation_id": id, "user_id": f"u{id % 2}", "product_code": "classic-box", "is_accepted": 1}
+            connection.execute(insert(mealbox_orders).values(**order))
 
 
 def asked(connection: ReadConnection, **wanted: Any) -> list[int]:
@@ -101,17 +84,7 @@ async def test_a_list_holds_what_matches_and_nothing_else(database: Database, wa
     ],
 )
 async def test_what_does_not_match_is_not_read(tmp_path: Path, wanted: dict[str, Any], index: str) -> None:
-    steps: list[str] = []
-
-    def look(connection: ReadConnection) -> None:
-        def note(_connection: Any, cursor: Any, statement: str, given: Any, *_: object) -> None:
-            steps.extend(row[3] for row in cursor.connection.execute(f"explain query plan {statement}", given))
-
-        event.listen(connection.connection, "before_cursor_execute", note)
-        asked(connection, **wanted)
-        event.remove(connection.connection, "before_cursor_execute", note)
-
-    async for database in filled(f"sqlite:///{tmp_path / 'orderup.db'}"):
-        await database.read(look)
+    async with filled(f"sqlite:///{tmp_path / 'orderup.db'}", shop, fill) as database:
+        steps = await steps_of(database, lambda connection: asked(connection, **wanted))
     assert any(index in step for step in steps), steps
     assert not any(step.startswith(("SCAN operations", "SCAN mealbox_orders")) for step in steps), steps

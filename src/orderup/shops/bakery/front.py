@@ -29,10 +29,9 @@ from orderup.shops.bakery.orders import (
     add_order,
     check_cancel,
     find_operation,
+    list_orders,
     new_order,
     order_of,
-    read_orders,
-    select_orders,
 )
 from orderup.shops.bakery.plan import BAKE, plan_order, shop
 from orderup.web import (
@@ -312,12 +311,11 @@ async def get_orders(
     limit: Limit = 50,
 ) -> Response:
     owner = None if caller.has(Role.STAFF) else caller.subject or ""
-    [before] = read_cursor(cursor) or (None,)
-    condition = select_orders(status=status, owner=owner, before=before)
+    [beyond] = read_cursor(cursor) or (None,)
     found = await engine_of(request).database.read(
-        lambda connection: read_orders(connection, condition, most=limit + 1)
+        lambda connection: list_orders(connection, status=status, owner=owner, beyond=beyond, most=limit + 1)
     )
-    more = show_cursor(found[limit - 1].number) if len(found) > limit else None
+    more = show_cursor(found[limit - 1].operation_id) if len(found) > limit else None
     return Json({"orders": [show_order(order) for order in found[:limit]], "cursor": more})
 
 

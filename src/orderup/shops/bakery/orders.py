@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, insert, select, true, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from orderup.db.database import ReadConnection, WriteConnection
+from orderup.db.read import ids_with_row
 from orderup.db.tables import operations, tasks
 from orderup.errors import Conflict, NotFound
 from orderup.model.ids import OperationId
@@ -15,13 +16,25 @@ from orderup.model.slug import slug
 from orderup.model.task import TaskStatus
 from orderup.shops.bakery.amounts import Amount, Line, needed
 from orderup.shops.bakery.cakes import Cake, cakes_by_number, read_lines, rows_of
-from orderup.shops.bakery.plan import BAKE
+from orderup.shops.bakery.plan import BAKE, shop
 from orderup.shops.bakery.tables import cakes, documents, extras, issues, orders
 
 # The first task of each order.
-_bake = tasks.alias("bake")
+_bake, _baked = tasks.alias("bake"), tasks.alias("baked")
+_is_baked = (
+    select(_baked.c.position)
+    .where(_baked.c.operation_id == operations.c.id, _baked.c.position == 0, _baked.c.status == TaskStatus.COMPLETED)
+    .exists()
+)
 OrderStatus = Literal["ordered", "ready", "cancelled", "failed"]
 STATUSES: Sequence[OrderStatus] = ("ordered", "ready", "cancelled", "failed")
+# How operations stand whose orders may have it. One that is baked is ready, however it ends.
+_OPERATIONS: Mapping[OrderStatus, Sequence[OperationStatus]] = {
+    "ordered": [OperationStatus.PENDING, OperationStatus.RUNNING, OperationStatus.PAUSED],
+    "ready": list(OperationStatus),
+    "cancelled": [OperationStatus.CANCELLED],
+    "failed": [OperationStatus.ERRORED],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +181,7 @@ def order_of(connection: ReadConnection, operation_id: int) -> BakeryOrder | Non
     return found[0] if found else None
 
 
-def read_orders(
-    connection: ReadConnection, condition: Any, *, most: int | None = None, oldest_first: bool = False
-) -> list[BakeryOrder]:
+def read_orders(connection: ReadConnection, condition: Any, *, oldest_first: bool = False) -> list[BakeryOrder]:
     """The newest first, unless it is said otherwise."""
     is_bake = (_bake.c.operation_id == orders.c.operation_id) & (_bake.c.position == 0)
     joined = (
@@ -187,9 +198,9 @@ def read_orders(
         operations.c.reason,
         issues.c.key.label("issue_key"),
     )
-    position = orders.c.number if oldest_first else orders.c.number.desc()
+    position = orders.c.operation_id if oldest_first else orders.c.operation_id.desc()
     statement = select(orders, *about).select_from(joined).where(condition).order_by(position)
-    rows = connection.execute(statement.limit(most)).mappings().all()
+    rows = connection.execute(statement).mappings().all()
     found = cakes_by_number(connection, (row["cake"] for row in rows))
     numbers = [row["number"] for row in rows]
     extra = read_lines(connection, extras, extras.c.order_number, extras.c.order_number.in_(numbers)) if rows else {}
@@ -219,28 +230,34 @@ def _order(row: Mapping[str, Any], cake: Cake, extra: Sequence[Line]) -> BakeryO
     )
 
 
-def select_orders(
-    *, status: OrderStatus | None, owner: str | None, before: int | None, after: int | None = None
-) -> Any:
-    """For `read_orders`. `owner`: only his; None: everybody's. `before`, `after`: only those with smaller numbers, or
-    greater ones."""
-    conditions = [] if status is None else [has_status(status)]
-    if owner is not None:
-        conditions.append(operations.c.owner == owner)
-    if before is not None:
-        conditions.append(orders.c.number < before)
-    if after is not None:
-        conditions.append(orders.c.number > after)
-    return and_(true(), *conditions)
+def list_orders(
+    connection: ReadConnection,
+    *,
+    status: OrderStatus | None,
+    owner: str | None = None,
+    beyond: int | None,
+    most: int,
+    oldest_first: bool = False,
+) -> list[BakeryOrder]:
+    """`owner`: only his; None: everybody's. `beyond`: only those that come after the one of this operation."""
+    # those that match may be few among very many: looked for among operations
+    ids = ids_with_row(
+        connection,
+        orders,
+        shop=shop.name,
+        statuses=[] if status is None else _OPERATIONS[status],
+        owner=owner,
+        where=None if status is None else _is_baked if status == "ready" else ~_is_baked,
+        beyond=beyond,
+        most=most,
+        oldest_first=oldest_first,
+    )
+    return read_orders(connection, orders.c.operation_id.in_(ids), oldest_first=oldest_first)
 
 
-def has_status(status: OrderStatus) -> Any:
-    baked = _bake.c.status == TaskStatus.COMPLETED
-    if status == "ready":
-        return baked
-    ended = {"cancelled": [OperationStatus.CANCELLED], "failed": [OperationStatus.ERRORED]}
-    alive = [OperationStatus.PENDING, OperationStatus.RUNNING, OperationStatus.PAUSED]
-    return ~baked & operations.c.status.in_(ended.get(status, alive))
+def has_status(status: OrderStatus) -> ColumnElement[bool]:
+    """For `read_orders`."""
+    return (_is_baked if status == "ready" else ~_is_baked) & operations.c.status.in_(_OPERATIONS[status])
 
 
 def note_told(connection: WriteConnection, operation_id: int, told: str) -> None:

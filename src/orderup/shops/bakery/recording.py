@@ -25,7 +25,7 @@ from orderup.model.event import Event
 from orderup.model.ids import read_id
 from orderup.model.plan import Plan
 from orderup.shops.bakery.local_time import at_the_bakery
-from orderup.shops.bakery.orders import BakeryOrder, order_of, read_order, read_orders, select_orders
+from orderup.shops.bakery.orders import BakeryOrder, has_status, order_of, read_order, read_orders
 from orderup.shops.bakery.plan import NOTE_DOCUMENT, OPEN_DOCUMENT, PATIENT, RECORD, STUBBORN, plan_cancellation, shop
 from orderup.shops.bakery.services import Services
 from orderup.shops.bakery.tables import documents, orders
@@ -218,8 +218,7 @@ def _wanted(connection: ReadConnection, slug: str, services: Services) -> tuple[
 
 def lines_of(connection: ReadConnection, slug: str, title: str, services: Services) -> list[Line]:
     """Of all cancelled orders of this customer, or of several whose names make one id: then theirs stand there."""
-    condition = select_orders(status="cancelled", owner=None, before=None) & (orders.c.slug == slug)
-    found = read_orders(connection, condition, oldest_first=True)
+    found = read_orders(connection, has_status("cancelled") & (orders.c.slug == slug), oldest_first=True)
     return [_line(order, title, services.settings.bakery_zone) for order in found]
 
 

@@ -26,8 +26,7 @@ from orderup.shops.bakery.orders import (
     BakeryOrder,
     OrderStatus,
     check_cancel,
-    read_orders,
-    select_orders,
+    list_orders,
 )
 from orderup.shops.bakery.pages import Eaters, Faults, Worked, address_of
 from orderup.shops.bakery.plan import shop
@@ -96,13 +95,11 @@ async def show_board(
 ) -> Response:
     """Those that are open by age, the oldest first; others the newest first."""
     wanted: OrderStatus | None = None if status == "all" else status
-    is_line = wanted == "ordered"
-    [begin] = read_cursor(cursor) or (None,)
-    condition = select_orders(
-        status=wanted, owner=None, before=None if is_line else begin, after=begin if is_line else None
-    )
+    [beyond] = read_cursor(cursor) or (None,)
     found = await engine_of(request).database.read(
-        lambda connection: read_orders(connection, condition, most=A_PAGE + 1, oldest_first=is_line)
+        lambda connection: list_orders(
+            connection, status=wanted, beyond=beyond, most=A_PAGE + 1, oldest_first=wanted == "ordered"
+        )
     )
     return page(
         request,
@@ -111,7 +108,7 @@ async def show_board(
         rows=[_row(request, order) for order in found[:A_PAGE]],
         statuses=[*STATUSES, ALL],
         status=status,
-        cursor=show_cursor(found[A_PAGE - 1].number) if len(found) > A_PAGE else None,
+        cursor=show_cursor(found[A_PAGE - 1].operation_id) if len(found) > A_PAGE else None,
     )
 
 

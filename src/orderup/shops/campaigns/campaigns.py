@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, select, true
 
 from orderup.db.database import Key, ReadConnection, WriteConnection
-from orderup.db.read import newest_with_row
+from orderup.db.read import ids_with_row
 from orderup.db.tables import operations
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
@@ -92,9 +92,7 @@ def list_campaigns(
     """The newest first. `statuses`: of operations; none: all."""
     if statuses:
         # those that match may be few among very many: looked for among operations
-        ids = newest_with_row(
-            connection, campaigns, shop=shop.name, statuses=statuses, owner=None, before=before, most=most
-        )
+        ids = ids_with_row(connection, campaigns, shop=shop.name, statuses=statuses, beyond=before, most=most)
         return _rows(connection, campaigns.c.operation_id.in_(ids))
     return _rows(connection, true() if before is None else campaigns.c.operation_id < before, most=most)
 

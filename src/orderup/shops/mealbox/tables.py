@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from orderup.db.database import ReadConnection, WriteConnection
-from orderup.db.read import newest_with_row
+from orderup.db.read import ids_with_row
 from orderup.db.tables import operations
 
 metadata = MetaData()
@@ -79,8 +79,8 @@ def list_orders(
     """The newest first: the rows with how each operation stands. `owner`: only his; None: everybody's."""
     if user_id is None and (statuses or owner is not None):
         # those that match may be few among very many: looked for among operations, which know both
-        ids = newest_with_row(
-            connection, mealbox_orders, shop="mealbox", statuses=statuses, owner=owner, before=before, most=most
+        ids = ids_with_row(
+            connection, mealbox_orders, shop="mealbox", statuses=statuses, owner=owner, beyond=before, most=most
         )
         return _rows(connection, [_orders.operation_id.in_(ids)])
     conditions: list[ColumnElement[bool]] = []

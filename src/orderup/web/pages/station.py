@@ -62,7 +62,9 @@ AsHand = Annotated[Caller, requires(Role.STAFF, Role.WORKER)]
 RegionFilter = Annotated[
     str | None,
     Query(
-        max_length=LONGEST_REGION, pattern=f"^{REGION_LETTERS}*$", description="where; left out: tasks that have no region"
+        max_length=LONGEST_REGION,
+        pattern=f"^{REGION_LETTERS}*$",
+        description="where; left out: tasks that have no region",
     ),
 ]
 NOTHING_TAKEN = (
