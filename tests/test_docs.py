@@ -1,6 +1,7 @@
 """The docs say what the code does: whatever can be compared with it is compared here."""
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import re
@@ -22,17 +23,18 @@ import pytest
 import typer
 from sqlalchemy import select
 
-from orderup import errors
+from orderup import Context, Shop, errors
 from orderup.cli.app import app
 from orderup.db.sqlite import SqliteDatabase
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
+from orderup.integrations.upstream import Upstream
 from orderup.model.event import EVENT_TYPES
 from orderup.model.ids import OperationId, show_task_id
 from orderup.model.kind import Kind
 from orderup.model.operation import OperationStatus
 from orderup.model.placing import place
-from orderup.model.plan import HIGHEST_PRIORITY, Plan, PlannedTask
+from orderup.model.plan import HIGHEST_PRIORITY, Approval, Plan, PlannedTask
 from orderup.model.retry import Retry
 from orderup.model.rfa import RfaStatus
 from orderup.model.task import TaskStatus
@@ -51,6 +53,7 @@ from tests.web.house import open_test_house, settings_for
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+SHOP_PAGE = DOCS / "reference" / "shop.md"
 SOURCE = ROOT / "src" / "orderup"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -385,6 +388,35 @@ def test_a_picture_says_what_it_shows_and_suits_light_and_dark(path: Path) -> No
 def test_the_readme_shows_the_whole_shop_that_the_guide_explains() -> None:
     [shown] = PYTHON.findall((ROOT / "README.md").read_text())
     assert shown == PYTHON.findall(read("guides/write-a-shop.md"))[0]
+
+
+def names_listed(heading: str) -> set[str]:
+    """In the first column of the tables below a heading of the page about shops."""
+    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", SHOP_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert section is not None, heading
+    cells = re.findall(r"^\| (`[^|]*) \|", section[1], re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def parameters_of(*functions: Any) -> set[str]:
+    found = {name for each in functions for name in inspect.signature(each).parameters}
+    return found - {"self", "method", "path"}
+
+
+def attributes_of(kind: type) -> set[str]:
+    named = {name for each in kind.__mro__ for name in (*vars(each), *getattr(each, "__annotations__", {}))}
+    return {name for name in named if not name.startswith("_")}
+
+
+def test_the_page_about_shops_lists_what_there_is_to_be_given() -> None:
+    assert names_listed("`Shop`") == {field.name for field in dataclasses.fields(Shop)}
+    assert names_listed("A kind of task") == {*Kind.__struct_fields__} - {"name", "is_remote", "has_handler"}
+    assert names_listed("`Retry`") == {*Retry.__struct_fields__}
+    assert names_listed("Plans") == {*PlannedTask.__struct_fields__, *Approval.__struct_fields__}
+    plain = {re.sub(r"^await |\(.*", "", name) for name in names_listed("`Context`")}
+    assert plain == attributes_of(Context)
+    given = {name for name in names_listed("`Upstream`") if "(" not in name}
+    assert given == parameters_of(Upstream.__init__, Upstream.call)
 
 
 def test_the_readme_lists_the_shops_that_are_there() -> None:

@@ -3,7 +3,6 @@
 OrderupError
 ├── Refused                  the caller changes something
 │   ├── Invalid              the input is wrong; `field` says which
-│   │   └── InvalidPlan      a shop built a plan that cannot be carried out
 │   ├── NotFound             there is no such thing, or it is not the caller's
 │   ├── Unauthenticated      no token, or one that is not valid (any more)
 │   ├── Forbidden            the caller's role does not allow it
@@ -23,6 +22,7 @@ OrderupError
 ├── Unavailable              the database is away; trying again will help; `retry_after`
 │   └── StorageFull          no room to write
 └── Misconfigured            the owner's turn
+    └── InvalidPlan          a shop built a plan that cannot be carried out
 
 The engine knows nothing of HTTP: `web/problems.py` holds the one table from these classes to a status.
 """
@@ -44,10 +44,6 @@ class Invalid(Refused):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         self.field = field
         super().__init__(message)
-
-
-class InvalidPlan(Invalid):
-    """A plan has a cycle, an unknown dependency, or a name used twice."""
 
 
 class NotFound(Refused):
@@ -165,11 +161,12 @@ class UpstreamRefused(TaskFailed):
 
 class Resting(OrderupError):
     """A third party is not asked now: it is down, has asked for a rest, or as many are asking it as may. A handler lets
-    this through: its task waits for so many seconds, with the memo it has, and no attempt has failed; of a kind with an
-    allowance, its call was not made and does not count. `is_down`: nobody may ask it until then."""
+    this through: its task waits for so many seconds, with the memo it has, and no attempt has failed. `is_down`: nobody
+    may ask it until then. `was_sent`: a call has just shown that; else none was made, and of a kind with an allowance
+    it does not count."""
 
-    def __init__(self, seconds: float, *, is_down: bool = False) -> None:
-        self.seconds, self.is_down = seconds, is_down
+    def __init__(self, seconds: float, *, is_down: bool = False, was_sent: bool = False) -> None:
+        self.seconds, self.is_down, self.was_sent = seconds, is_down, was_sent
         super().__init__(f"not asked for {seconds:.1f} s")
 
 
@@ -187,3 +184,7 @@ class StorageFull(Unavailable):
 
 class Misconfigured(OrderupError):
     """A setting, a shop or the installation is wrong; the message says what to change."""
+
+
+class InvalidPlan(Misconfigured):
+    """A plan has a cycle, an unknown dependency or kind, or a name used twice. No caller can mend that."""

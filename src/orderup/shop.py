@@ -1,8 +1,10 @@
 """A shop: what it contributes to orderup. Its kinds of tasks with their handlers, its schedules, tables and routes."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orderup.errors import Misconfigured
@@ -109,6 +111,9 @@ WorkerFunction = Callable[..., Awaitable[Any]]
 LONGEST_SHOP_NAME = 30
 __all__ = ["Context", "Handler", "Keeper", "Schedule", "Shop", "Step", "TaskContext", "Wait", "WorkerFunction"]
 H = TypeVar("H", bound=Callable[..., Any])
+# What a shop may say of a kind; the others of `Kind` follow from how it is declared.
+KIND_OPTIONS = [name for name in Kind.__struct_fields__ if name not in ("name", "is_remote", "has_handler")]
+SCHEDULE_OPTIONS = [each.name for each in fields(Schedule) if each.name not in ("name", "plan")]
 
 
 @dataclass(slots=True)
@@ -167,10 +172,16 @@ class Shop:
     def handler(self, name: str | None = None, **options: Any) -> Callable[[H], H]:
         """Decorate an async function `(context) -> result` that does tasks of one kind. For options see `Kind`;
         `rate` may be written `"40/minute"`."""
+        self._check_parentheses("handler", name)
 
         def register(function: H) -> H:
-            kind = self._add(name or function.__name__, has_handler=True, **options)
-            self.handlers[kind.name] = function
+            called = name or _name_of(function)
+            if not _is_async(function):
+                raise Misconfigured(
+                    f"Shop {self.name}: the handler of {called} is {_sort_of(function)}. Write it as async def, with "
+                    "what blocks in await asyncio.to_thread(…); what only touches the database is a step: @shop.step()."
+                )
+            self.handlers[self._add(called, options, has_handler=True).name] = function
             return function
 
         return register
@@ -178,25 +189,33 @@ class Shop:
     def step(self, name: str | None = None, **options: Any) -> Callable[[H], H]:
         """Decorate a plain function `(connection, context) -> result` that only touches the database: it runs inside
         the transaction that completes its task, and may run more than once."""
+        self._check_parentheses("step", name)
 
         def register(function: H) -> H:
-            kind = self._add(name or function.__name__, has_handler=True, **options)
-            self.steps[kind.name] = function
+            called = name or _name_of(function)
+            if not _is_plain(function):
+                raise Misconfigured(
+                    f"Shop {self.name}: the step of {called} is {_sort_of(function)}. Write it as a plain def that "
+                    "only touches the database; what has to wait for anything else is a handler: @shop.handler()."
+                )
+            self.steps[self._add(called, options, has_handler=True).name] = function
             return function
 
         return register
 
-    def allowance(self, name: str, rate: str) -> Allowance:
-        """What a third party lets us do, such as `"40/minute"`: kinds that are declared with `allowance=` share it."""
-        return Allowance(name, read_rate(rate))
+    def allowance(self, name: str, rate: str, *, third_party: str | None = None) -> Allowance:
+        """What a third party lets us do, such as `"40/minute"`: kinds that are declared with `allowance=` share it. Of
+        one `third_party` there may be several: all of their kinds rest when it asks one of them for a rest."""
+        return Allowance(name, read_rate(rate), third_party)
 
     def remote(self, name: str, **options: Any) -> Kind:
         """Declare a kind of task that remote workers or people do."""
-        return self._add(name, is_remote=True, **options)
+        return self._add(name, options, is_remote=True)
 
     def schedule(self, name: str, **options: Any) -> Callable[[H], H]:
         """Decorate a function `() -> Plan`, placed at each due time. Options: `every`, or `cron` and `zone`;
         `keeps_alive`."""
+        self._check_options(f"the schedule {name}", options, SCHEDULE_OPTIONS)
 
         def register(function: H) -> H:
             if (options.get("every") is None) == (options.get("cron") is None):
@@ -239,12 +258,61 @@ class Shop:
 
         return register
 
-    def _add(self, name: str, **options: Any) -> Kind:
+    def _add(
+        self, name: str, options: Mapping[str, Any], *, has_handler: bool = False, is_remote: bool = False
+    ) -> Kind:
         if name in self.kinds:
             raise Misconfigured(f"Shop {self.name} declares the kind of task {name} twice.")
         if not name.isidentifier():
             raise Misconfigured(f'The kind of task "{name}" must be a name such as bake_pizza.')
-        rate, retry = options.pop("rate", None), options.pop("retry", None)
-        kind = Kind(name, rate=read_rate(rate) if isinstance(rate, str) else rate, retry=retry or Retry(), **options)
+        self._check_options(f"the kind of task {name}", options, KIND_OPTIONS)
+        rate, retry = options.get("rate"), options.get("retry")
+        said = {
+            **options,
+            "rate": read_rate(rate) if isinstance(rate, str) else rate,
+            "retry": retry or Retry(),
+        }
+        kind = Kind(name, has_handler=has_handler, is_remote=is_remote, **said)
         self.kinds[name] = kind
         return kind
+
+    def _check_options(self, what: str, options: Collection[str], known: Sequence[str]) -> None:
+        unknown = [option for option in options if option not in known]
+        if unknown:
+            raise Misconfigured(
+                f"Shop {self.name}: {what} has no option {', '.join(unknown)}. There are: {', '.join(known)}."
+            )
+
+    def _check_parentheses(self, decorator: str, name: object) -> None:
+        """Without them the function itself comes as the name, and nothing would be declared."""
+        if name is not None and not isinstance(name, str):
+            raise Misconfigured(f"Shop {self.name}: write @shop.{decorator}() with its parentheses above {name!r}.")
+
+
+def _innermost(function: object) -> object:
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _is_async(function: object) -> bool:
+    """Of a function, what a decorator that says so has wrapped, a partial one, or an object with such a `__call__`."""
+    inner = _innermost(function)
+    return callable(inner) and any(
+        inspect.iscoroutinefunction(each) for each in (inner, inspect.unwrap(inner), type(inner).__call__)
+    )
+
+
+def _is_plain(function: object) -> bool:
+    return callable(function) and not _is_async(function)
+
+
+def _name_of(function: object) -> str:
+    return str(getattr(_innermost(function), "__name__", ""))
+
+
+def _sort_of(function: object) -> str:
+    """What was given in the place of the right one."""
+    if not callable(function):
+        return f"no function, but {function!r}"
+    return "an async function" if _is_async(function) else "not async"

@@ -55,3 +55,34 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path: Path) -> None:
     file.write_text("my diary\n" * 1000)
     assert_refused(run("migrate", DATABASE_URL=sqlite_url(tmp_path)), "is no database of ours")
     assert file.read_text() == "my diary\n" * 1000
+
+
+SHOP = """
+from sqlalchemy import Column, Integer, MetaData, Table
+from orderup import Shop
+
+tables = MetaData()
+Table("{name}_breads", tables, Column("id", Integer, primary_key=True))
+shop = Shop("{name}", tables=tables, revisions="{name}.versions")
+"""
+REVISION = """
+revision, down_revision = "{number}", {before!r}
+
+
+def upgrade():
+    raise LookupError("no flour")
+"""
+
+
+def test_a_revision_that_fails_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "bakery_of_a_test"
+    versions = tmp_path / name / "versions"
+    versions.mkdir(parents=True)
+    (tmp_path / name / "__init__.py").write_text(SHOP.format(name=name))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for number, before in ((1, None), (2, "0001")):
+        (versions / f"v000{number}_add.py").write_text(REVISION.format(number=f"000{number}", before=before))
+        result = run("migrate", "--shop", f"{name}:shop", DATABASE_URL=sqlite_url(tmp_path))
+    said = f"The shop {name}: revision v0002_add of {name}.versions failed", "LookupError: no flour. Mend it"
+    assert_refused(result, *said)
+    assert len(result.stderr.splitlines()) == 1

@@ -261,9 +261,38 @@ def test_a_revision_that_fails_leaves_the_database_as_it_was(engine: Engine, rev
     revisions.add(2, SECOND)
     revisions.add(3, FAILING)
     run(engine, "insert into bakery_breads (name) values ('rye')")
-    with pytest.raises(Exception, match=r"no such statement|syntax error"):
+    with pytest.raises(
+        Misconfigured, match=r"(?i)v0003_whatever of .* failed.* as it was: \w+Error: .*syntax error"
+    ) as raised:
         migrate(engine, [revisions.schema])
+    assert "\n" not in str(raised.value)
     assert (version(engine, "bakery"), read(engine, "select name from bakery_breads")) == ("0001", [("rye",)])
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("raise RuntimeError('no flour')", "v0002_whatever of .* RuntimeError: no flour"),
+        ("this is no Python", "v0002_whatever of .* SyntaxError: invalid syntax"),
+        ("op.add_column('bakery_breads', Column('name', Text))", "v0002_whatever of .* duplicate|already exists"),
+    ],
+)
+def test_a_revision_that_fails_is_named_with_its_reason(
+    engine: Engine, revisions: Revisions, what: str, words: str
+) -> None:
+    revisions.add(1, FIRST)
+    migrate(engine, [revisions.schema])
+    revisions.add(2, what)
+    with pytest.raises(Misconfigured, match=words):
+        migrate(engine, [revisions.schema])
+
+
+def test_revisions_of_which_one_is_missing_are_refused(engine: Engine, revisions: Revisions) -> None:
+    revisions.add(1, FIRST)
+    migrate(engine, [revisions.schema])
+    revisions.add(3, SECOND)
+    with pytest.raises(Misconfigured, match=r"The shop bakery: a revision of .* failed"):
+        migrate(engine, [revisions.schema])
 
 
 def test_a_package_without_revisions_is_refused(engine: Engine, revisions: Revisions) -> None:

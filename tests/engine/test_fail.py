@@ -4,12 +4,14 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+import structlog
 
 from orderup.engine.due import end_waits
 from orderup.engine.fail import fail_task
 from orderup.engine.steer import cancel_operation, pause_operation
 from orderup.errors import StaleToken
 from orderup.model.event import Audience
+from orderup.model.ids import show_id
 from orderup.model.operation import OperationStatus
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.retry import NEVER, Retry, backoff
@@ -47,6 +49,17 @@ async def test_the_customer_is_told_that_it_is_being_tried_again_but_not_why(kit
     [told] = await kitchen.events(order, after=2)
     assert (told.type, told.status, told.audience) == ("task.retrying", "waiting", Audience.CUSTOMER)
     assert told.message == "This takes longer than planned; it is being tried again"
+
+
+async def test_the_log_says_once_why_an_attempt_failed_however_often_that_is_sent(kitchen: Kitchen) -> None:
+    order = await kitchen.place(CHAIN)
+    claimed = await kitchen.take("dough")
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            await kitchen.fail(claimed, "The oven is\0cold", answer="fail:1")
+    [line] = [line for line in lines if line["event"] == "an attempt failed"]
+    assert (line["kind"], line["error"], line["final"]) == ("dough", "The oven is\N{REPLACEMENT CHARACTER}cold", False)
+    assert line["operation_id"] == show_id(order.id)
 
 
 async def test_it_can_be_claimed_again_when_the_wait_is_over_and_not_before(kitchen: Kitchen, time: Time) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import count
+from typing import Any
 
 import pytest
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, func, insert, select
@@ -149,12 +150,17 @@ async def test_a_kind_that_the_shop_does_not_have_is_refused_and_nothing_is_stor
     assert await kitchen.rows(keys) == []
 
 
-@pytest.mark.parametrize("how", ["handler", "step"])
-async def test_a_region_for_what_a_handler_does_is_refused_and_says_what_to_do(database: Database, how: str) -> None:
+async def wash(_context: object) -> None: ...
+
+
+@pytest.mark.parametrize(("how", "function"), [("handler", wash), ("step", lambda *_: None)])
+async def test_a_region_for_what_a_handler_does_is_refused_and_says_what_to_do(
+    database: Database, how: str, function: Any
+) -> None:
     """Nobody would ever claim it: executors are in no region."""
     shop = Shop("laundry")
     shop.remote("fetch")
-    getattr(shop, how)("wash")(lambda *_: None)
+    getattr(shop, how)("wash")(function)
     engine = Engine(database, {"laundry": shop.kinds})
     plan = Plan.chain(PlannedTask("fetch", region="paris"), PlannedTask("whites", kind="wash", region="paris"))
     with pytest.raises(InvalidPlan, match=r'Task whites .* region paris.* shop\.remote\("wash"\)'):

@@ -32,6 +32,7 @@ from orderup.model.retry import Retry
 from orderup.web.orders import load
 from orderup.web.views import view_event
 from tests.integrations.receiver import SECRET, Receiver, always, fine
+from tests.services.postgres import PostgresCluster
 from tests.services.waiting import PATIENCE_SECONDS
 from tests.web.house import DATABASES, open_test_house, settings_for
 
@@ -367,6 +368,33 @@ async def test_a_publisher_that_lost_its_target_writes_nothing_and_sends_nothing
         assert hold.holder == "stranger"
     assert {(each.state, each.tries) for each in await rows(house)} == {(DeliveryState.PENDING, 0)}
     assert [each.event["n"] for each in receiver.received] == [1]
+
+
+async def test_what_arrives_while_the_database_is_away_is_not_sent_again(
+    postgres_cluster: Callable[[], PostgresCluster], receiver: Receiver, tmp_path: Path
+) -> None:
+    cluster, let_go = postgres_cluster(), asyncio.Event()
+
+    async def hang(_event: dict[str, Any]) -> Response:
+        await let_go.wait()
+        return Response(status_code=200)
+
+    receiver.answer = hang
+    async with (
+        open_test_house(settings_for(tmp_path, database_url=cluster.url)) as house,
+        publishing(house, receiver, lease=timedelta(minutes=5)),
+    ):
+        for _ in range(3):
+            await carry_out(house)
+        await receiver.until(lambda: receiver.arrived == 3)
+        await asyncio.to_thread(cluster.stop)
+        let_go.set()
+        await receiver.until(lambda: len(receiver.received) == 3)
+        await asyncio.to_thread(cluster.start)
+        await until_all_are(house, DeliveryState.DELIVERED, 3 * EVENTS)
+        assert {each.tries for each in await rows(house)} == {1}
+    assert receiver.arrived == 3 * EVENTS
+    assert list(check_order(receiver).values()) == [NUMBERS] * 3
 
 
 async def test_a_publisher_that_lost_its_target_takes_it_again_once_it_can(house: House, receiver: Receiver) -> None:

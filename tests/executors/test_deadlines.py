@@ -27,6 +27,17 @@ async def test_one_that_is_not_set_ends_nothing() -> None:
         assert not never_set.expired
 
 
+async def test_what_is_waited_for_after_leaving_one_is_not_ended_by_it() -> None:
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop)
+    with deadlines.at(loop.time() + 0.01) as early:
+        pass
+    early.set()
+    with pytest.raises(TimeoutError), that_is_set(deadlines.at(loop.time() + 0.1)) as late:
+        await hang()
+    assert (early.expired, late.expired) == (False, True)
+
+
 async def test_what_takes_too_long_is_ended() -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -245,6 +245,63 @@ async def test_what_a_handler_and_its_libraries_log_carries_the_ids_of_its_task(
         assert {name: lines[said].get(name) for name in ids[0]} == ids[0]
 
 
+@pytest.mark.parametrize(
+    ("error", "told", "finals"),
+    [
+        (TaskFailed("the oven is cold"), "the oven is cold", [False, False, True]),
+        (UpstreamFailed("502 from the gasworks"), "502 from the gasworks", [False, False, True]),
+        (UpstreamRefused("no such account"), "no such account", [True]),
+        (LookupError("no such recipe"), "LookupError: no such recipe", [False, False, True]),
+        (TaskFailed("asked https://gas/?token=canary"), "asked https://gas/?token=[hidden]", [False, False, True]),
+        (None, "It took longer than 0.02 s", [False, False, True]),
+    ],
+)
+async def test_of_each_failed_attempt_the_log_says_why_and_whether_there_will_be_another(
+    database: Database, stream: io.StringIO, error: Exception | None, told: str, finals: list[bool]
+) -> None:
+    configure_logs(Settings(log_format=LogFormat.JSON), stream=stream)
+
+    async def handler(_context: Context) -> None:
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+    crew = Crew(database, shop_with(handler, timeout=timedelta(milliseconds=20)))
+    async with crew.at_work():
+        order = await crew.until(await crew.place())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    failed = [line for line in lines if line["event"] == "an attempt failed"]
+    assert [line["final"] for line in failed] == finals, stream.getvalue()
+    assert {(line["level"], line["kind"], line["error"]) for line in failed} == {("info", "bake", told)}
+    assert {(line["operation_id"], line["task_id"]) for line in failed} == {
+        (show_id(order.id), show_task_id(order.id, 0))
+    }
+    assert "canary" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("outcome", [TaskFailed("the oven is cold", final=True), Wait(3600)])
+async def test_a_claim_that_ends_by_what_came_of_it_was_cancelled_by_nobody(
+    database: Database, stream: io.StringIO, outcome: Any
+) -> None:
+    """Neither one that failed for good, nor one that would have to wait longer than its task has."""
+    configure_logs(Settings(log_format=LogFormat.JSON), stream=stream)
+
+    async def handler(_context: Context) -> Any:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    crew = Crew(database, shop_with(handler, within=MINUTE))
+    async with crew.at_work():
+        orders = [await crew.place() for _ in range(20)]
+        for order in orders:
+            await crew.until(order)
+        await crew.executor.drain(timedelta(seconds=10))
+    assert {(await crew.operation(order)).tasks[0].status for order in orders} == {TaskStatus.ERRORED}
+    said = {json.loads(line)["event"] for line in stream.getvalue().splitlines()}
+    assert not said & {"a claim has ended; what carried it out was cancelled", "a result came too late"}
+
+
 async def test_a_handler_gets_no_more_time_than_its_task_has_left(database: Database) -> None:
     async def handler(_context: Context) -> None:
         await asyncio.Event().wait()
@@ -336,6 +393,33 @@ async def test_of_what_asks_a_third_party_that_is_down_no_more_is_claimed_than_m
         for _ in range(3):  # each time there is room
             await crew.executor.look("shop/bake")
     assert 1 <= len(calls) <= 6
+
+
+async def test_one_looks_whether_a_third_party_is_back_and_then_all_go_on(database: Database) -> None:
+    count, calls, at_once, most, is_down = 20, 0, 0, 0, True
+    looked = asyncio.Event()
+
+    async def handler(_context: Context) -> None:
+        nonlocal calls, at_once, most
+        calls, at_once = calls + 1, at_once + 1
+        if calls > count:
+            most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        if calls > count + 3:
+            looked.set()
+        if is_down:
+            raise Resting(0.05, is_down=True)
+
+    shop = Shop("shop")
+    shop.handler("bake", third_party="oven")(handler)
+    crew = Crew(database, shop)
+    async with crew.at_work():
+        order = await crew.place(Plan([PlannedTask(f"bake{number}", kind="bake") for number in range(count)]))
+        await looked.wait()
+        assert most == 1
+        is_down = False
+        assert (await crew.until(order)).status is OperationStatus.COMPLETED
 
 
 async def test_whatever_handlers_do_the_executor_goes_on(database: Database) -> None:

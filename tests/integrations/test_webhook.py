@@ -63,6 +63,10 @@ def test_a_rest_is_read_from_seconds_and_dates() -> None:
     assert read_retry_after("30") == timedelta(seconds=30)
     assert read_retry_after("soon") is None
     assert read_retry_after(None) is None
+    assert read_retry_after("9" * 5_000) == timedelta(days=1)
+    assert read_retry_after("Fri, 31 Dec 9999 23:59:59 GMT") == timedelta(days=1)
+    assert read_retry_after("Fri, 31 Dec 9999 23:59:59 -1200") is None
+    assert read_retry_after("²") is None
     assert read_retry_after(format_datetime(datetime.now(UTC) - timedelta(hours=1))) == timedelta(0)
     later = read_retry_after(format_datetime(datetime.now(UTC) + timedelta(hours=1)))
     assert later is not None

@@ -53,6 +53,14 @@ def test_what_libraries_log_goes_the_same_way(stream: io.StringIO) -> None:
     assert (line["event"], line["level"]) == ("slow disk", "warning")
 
 
+def test_of_what_alembic_sets_up_nothing_is_said(stream: io.StringIO) -> None:
+    configure_logs(LOGGED, stream=stream)
+    logging.getLogger("alembic.runtime.plugins").info("setup plugin alembic.autogenerate.schemas")
+    logging.getLogger("alembic.runtime.migration").info("Will assume non-transactional DDL.")
+    logging.getLogger("alembic.runtime.migration").warning("odd")
+    assert [line["event"] for line in lines(stream)] == ["odd"]
+
+
 def test_people_get_one_line_a_fact(stream: io.StringIO) -> None:
     configure_logs(LOGGED.model_copy(update={"log_format": LogFormat.PEOPLE}), stream=stream)
     structlog.get_logger().info("order placed", customer="a\nb\r\x1b[31m\u2028")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 
 import httpx2
@@ -106,6 +107,30 @@ async def test_how_far_the_log_is_stands_only_on_a_page_that_is_kept_true(
         page = await client.get(address)
         assert "<body>" in page.text, page.text
         assert "data-seq" not in page.text
+
+
+async def test_all_of_the_tracker_that_an_event_may_change_is_kept_true(front: httpx2.AsyncClient) -> None:
+    tracker = (await front.get((await front.post("/pizza/", data=ORDER)).headers["location"])).text
+    assert {"title", "headline", "stages", "history", "cancel"} <= set(re.findall(r'id="(\w+)" data-swap', tracker))
+
+
+@pytest.mark.parametrize("macro", ["field", "area"])
+def test_the_attributes_of_a_field_stand_apart(house: House, macro: str) -> None:
+    template = f"{{% import 'macros.html' as ui %}}{{{{ ui.{macro}(**said) }}}}"
+    environment = house.front.state.site.environment
+    texts = {
+        "hint": "h",
+        "maxlength": 9,
+        "required": False,
+        **({"inputmode": "numeric", "error": "e"} if macro == "field" else {"errors": ["e"]}),
+    }
+    for left_out in ((), *((name,) for name in texts), *combinations(texts, 2), *combinations(texts, 3)):
+        said = {name: value for name, value in texts.items() if name not in left_out}
+        [tag] = re.findall(
+            r"<(?:input|textarea)[^>]*>",
+            environment.from_string(template).render(said={"name": "n", "label": "l", **said}),
+        )
+        assert not re.search(r'"[^\s>="]+="|required[^\s>]', tag), tag
 
 
 # Staff

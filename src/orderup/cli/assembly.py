@@ -11,6 +11,8 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import structlog
+
 from orderup.db.connect import open_database
 from orderup.db.database import Database, ReadConnection
 from orderup.db.read import is_token_revoked
@@ -19,9 +21,10 @@ from orderup.engine.clock import Clock
 from orderup.engine.engine import Engine, Limits
 from orderup.engine.follow_up import FollowUps
 from orderup.engine.lease import WorkerBook
+from orderup.engine.place import check_plan
 from orderup.engine.publish import Publisher, register_targets
 from orderup.engine.schedule import check_schedule
-from orderup.errors import Misconfigured, OrderupError
+from orderup.errors import InvalidPlan, Misconfigured, OrderupError
 from orderup.executors.local import LocalExecutor
 from orderup.executors.upkeep import end_lease, keep_lease
 from orderup.model.delivery import Target
@@ -39,6 +42,8 @@ from orderup.web.views import view_event
 if TYPE_CHECKING:
     from orderup.executors.celery_inspection import Inspection
     from orderup.executors.dispatch import Dispatcher
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -133,6 +138,9 @@ async def open_house(
     schedules = {f"{shop.name}/{name}": each for shop in shops for name, each in shop.schedules.items()}
     for schedule in schedules.values():
         check_schedule(schedule)
+    for shop in shops:
+        check_plans(shop)
+    site = Site({shop.name: shop.templates for shop in shops if shop.templates}, shops=shops)
     celery_broker = celery_broker_of(settings) if executor == "celery" else None
     database = open_database(settings.database_url, shops=shops)
     await database.open()
@@ -172,7 +180,7 @@ async def open_house(
             for keeper in keepers.values():
                 await keeper.started()
             front_app, back_app = _make_apps(
-                settings, engine, _prefixes(shops, at_root=at_root), shops, metrics=metrics
+                settings, engine, _prefixes(shops, at_root=at_root), shops, metrics=metrics, site=site
             )
             for app in (front_app, back_app):
                 app.state.claim_desk, app.state.worker_book = claim_desk, book
@@ -190,6 +198,20 @@ async def open_house(
                 claim_desk.close()
     finally:
         await database.close()
+
+
+def check_plans(shop: Shop) -> None:
+    """Those that the shop makes without an order. Raises Misconfigured for one that could not be placed."""
+    makers = {f"the schedule {name}": each.plan for name, each in shop.schedules.items()}
+    if shop.example is not None:
+        makers["the example"] = shop.example
+    for what, make in makers.items():
+        try:
+            check_plan(make(), shop=shop.name, kinds=shop.kinds)
+        except InvalidPlan as error:
+            raise Misconfigured(f"Shop {shop.name}: the plan of {what} cannot be placed. {error}") from error
+        except Exception:  # what it reads may not be there yet; it is tried again when it is due
+            log.warning("a plan cannot be made yet", shop=shop.name, plan=what, exc_info=True)
 
 
 def _start_executor(
@@ -247,7 +269,13 @@ def _prefixes(shops: Sequence[Shop], *, at_root: bool | None) -> Mapping[str, st
 
 
 def _make_apps(
-    settings: Settings, engine: Engine, prefixes: Mapping[str, str], shops: Sequence[Shop], *, metrics: Metrics
+    settings: Settings,
+    engine: Engine,
+    prefixes: Mapping[str, str],
+    shops: Sequence[Shop],
+    *,
+    metrics: Metrics,
+    site: Site,
 ) -> tuple[OrderupApp, OrderupApp]:
     async def is_revoked(jti: str) -> bool:
         return await engine.database.read(lambda connection: is_token_revoked(connection, jti))
@@ -269,7 +297,6 @@ def _make_apps(
         app.state.site, app.state.show_nothing_there = site, show_nothing_there
         return app
 
-    site = Site({shop.name: shop.templates for shop in shops if shop.templates}, shops=shops)
     # a shop that is alone has the root for its own first page
     homes = () if "" in prefixes.values() else (home.router,)
     fronts = {shop.name: shop.front for shop in shops if shop.front is not None}

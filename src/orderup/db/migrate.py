@@ -14,6 +14,8 @@ All of it is one transaction. Servers that start meanwhile wait for it.
 import hashlib
 import importlib.util
 import re
+import sqlite3
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +24,18 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Inspector, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, inspect, select
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from orderup.db.tables import metadata
-from orderup.errors import Misconfigured
+from orderup.errors import Misconfigured, OrderupError
 
 CORE = "orderup"
 ENVIRONMENT = "orderup.db.migrations"
 CORE_REVISIONS = f"{ENVIRONMENT}.versions"
 # How long a server waits for another one that is migrating, and for whoever has the file for a moment.
 WAIT_SECONDS, LOOK_SECONDS = 600, 10
+LONGEST_REASON = 300
 _LOCK = 7_161_539_624_812  # any number that nobody else takes
 _REVISION_FILE = re.compile(r"v(\d{4})_\w+\.py")
 
@@ -161,7 +165,39 @@ def _upgrade(connection: Connection, schema: Schema) -> None:
     config.set_main_option("path_separator", "newline")
     table = _version_table(schema.shop).name
     config.attributes.update(connection=connection, version_table=table, metadata=schema.tables)
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except Exception as error:  # the shop's code: whatever it raises
+        if isinstance(error, OrderupError) or _is_the_servers(error):
+            raise
+        raise Misconfigured(
+            f"{_failed(schema, error)} failed, and the database was left as it was: {_in_short(error)}. Mend it, or "
+            "install the release before it."
+        ) from error
+
+
+def _is_the_servers(error: Exception) -> bool:
+    """Whether the database is away or full, which is no revision's fault. SQLite's name for such errors is that of
+    wrong statements, too."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return isinstance(error, OperationalError) and code != sqlite3.SQLITE_ERROR
+
+
+def _failed(schema: Schema, error: Exception) -> str:
+    """Which revision, as far as it can be told: one of wrong order, say, is Alembic's to find."""
+    folder = _folder(schema.revisions or "")
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        files.append(error.filename)
+    names = [Path(file).stem for file in files if Path(file).parent == folder]
+    revision = f"revision {names[-1]}" if names else "a revision"
+    return f"The shop {schema.shop}: {revision} of {schema.revisions}"
+
+
+def _in_short(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    lines = str(cause).splitlines() or ["no reason given"]
+    return f"{type(cause).__name__}: {lines[0][:LONGEST_REASON].rstrip('.')}"
 
 
 def _escaped(path: Path) -> str:

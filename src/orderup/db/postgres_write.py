@@ -186,7 +186,11 @@ class PostgresThreads:
     def __init__(self, url: str, *, tag: Callable[[], str | None]) -> None:
         self._url, self._tag = url, tag
         self.engine: Engine = create_engine(
-            "postgresql+psycopg://", creator=self._make, pool_size=WRITERS + READERS, max_overflow=0
+            "postgresql+psycopg://",
+            creator=self._make,
+            pool_size=WRITERS + READERS,
+            max_overflow=0,
+            hide_parameters=True,  # names of customers do not belong into logs
         )
         self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="postgres-write")

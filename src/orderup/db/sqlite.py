@@ -127,6 +127,7 @@ class SqliteDatabase:
                 poolclass=StaticPool,
                 isolation_level="AUTOCOMMIT",
                 connect_args={"check_same_thread": False, "cached_statements": 256},
+                hide_parameters=True,  # names of customers do not belong into logs
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +140,7 @@ class SqliteDatabase:
             f"sqlite:///{self.path}",
             isolation_level="AUTOCOMMIT",
             connect_args={"check_same_thread": False, "timeout": 0, "cached_statements": 256},
+            hide_parameters=True,  # names of customers do not belong into logs
         )
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from random import Random
@@ -69,6 +70,7 @@ class Engine:
             if kind.is_limited
         }
         self.allowances = shared_allowances(self.limited_queues)
+        self._third_parties = queues_by_third_party(kinds)
         self._is_limited: dict[str, bool] = {}
         self.paused_queues = frozenset()
         self.desk = Desk(
@@ -127,7 +129,7 @@ class Engine:
 
     def resting_together(self, queue: str) -> list[str]:
         """The queues, named without region, that ask the same third party as this one; itself at least."""
-        return sorted({queue}.union(*(each.queues for each in self.shared_by([queue]).values())))
+        return sorted(self._third_parties.get(queue, {queue}))
 
     async def run(self) -> None:
         """Follow the log and other processes until cancelled."""
@@ -160,4 +162,17 @@ def shared_allowances(kinds: Mapping[str, Kind]) -> dict[str, Shared]:
             share(name, rate, queue)
             if kind.share < 1:
                 share(f"{name} x {kind.share:g}", Rate(max(1, int(rate.count * kind.share)), rate.period), queue)
+    return found
+
+
+def queues_by_third_party(kinds: Mapping[str, Mapping[str, Kind]]) -> dict[str, set[str]]:
+    """For each queue whose tasks ask one third party, the queues that ask it; of kinds by shop and name."""
+    asking: dict[tuple[str, str], set[str]] = defaultdict(set)
+    found = {}
+    for shop, named in kinds.items():
+        for kind in named.values():
+            if kind.asks is not None:
+                queue = queue_name(shop, kind.name)
+                asking[shop, kind.asks].add(queue)
+                found[queue] = asking[shop, kind.asks]
     return found

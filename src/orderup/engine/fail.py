@@ -2,13 +2,18 @@
 
 from datetime import timedelta
 
+import structlog
+
 from orderup.db.database import WriteConnection
 from orderup.engine.engine import Engine
 from orderup.engine.limit import note_paused_queues, rest_until
 from orderup.model import work
+from orderup.model.ids import show_id, show_task_id
 from orderup.model.operation import Draft
-from orderup.model.task import queue_of
+from orderup.model.task import Task, TaskStatus, queue_of
 from orderup.model.times import as_micros
+
+log = structlog.get_logger(__name__)
 
 
 async def fail_task(
@@ -26,13 +31,13 @@ async def fail_task(
     shop: str | None = None,
 ) -> None:
     """`retry_after`: not earlier than that; with `pauses_queue` the whole queue rests so long, and what shares its
-    allowance. `was_sent` False:
-    nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
+    allowance. `was_sent` False: nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
     now = engine.now()
     resting: list[str] = []
 
-    def decide(draft: Draft) -> None:
+    def decide(draft: Draft) -> Task | None:
         nonlocal resting
+        was_told = work.was_answered(draft, position, answer)
         work.fail(
             draft,
             position,
@@ -45,15 +50,32 @@ async def fail_task(
             answer=answer,
             was_used=was_sent,
         )
-        resting = engine.resting_together(queue_of(draft.task(position).queue))
+        task = draft.task(position)
+        resting = engine.resting_together(queue_of(task.queue))
+        return None if was_told else task
 
     if not (pauses_queue and retry_after):
-        await engine.desk.decide(operation_id, decide, shop=shop)
+        _tell_of(operation_id, await engine.desk.decide(operation_id, decide, shop=shop))
         return
 
     def pause(connection: WriteConnection) -> None:
         for queue in resting:
             rest_until(connection, queue, now + as_micros(retry_after))
 
-    await engine.desk.decide(operation_id, decide, shop=shop, also=pause)
+    _tell_of(operation_id, await engine.desk.decide(operation_id, decide, shop=shop, also=pause))
     await note_paused_queues(engine)
+
+
+def _tell_of(operation_id: int, task: Task | None) -> None:
+    """Once it is stored, in the words that staff reads, too. None: it was told when the same write came first."""
+    if task is None:
+        return
+    log.info(
+        "an attempt failed",
+        kind=task.kind,
+        error=task.error,
+        final=task.status is TaskStatus.ERRORED,
+        attempt=task.attempt,
+        operation_id=show_id(operation_id),
+        task_id=show_task_id(operation_id, task.position),
+    )

@@ -12,7 +12,7 @@ from orderup.db.read import find_key
 from orderup.engine.desk import Replayed
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order, scoped_key
-from orderup.errors import Refused, TaskFailed, Unavailable, UpstreamRefused
+from orderup.errors import InvalidPlan, Refused, TaskFailed, Unavailable, UpstreamRefused
 from orderup.model.delivery import FollowUp, TargetAway, message_id
 from orderup.model.event import Event
 from orderup.model.plan import Plan
@@ -55,7 +55,7 @@ class FollowUps:
             return None
         except Unavailable as error:
             raise TargetAway(str(error)) from error
-        except Refused as error:
+        except (Refused, InvalidPlan) as error:
             return UpstreamRefused(str(error))
         return None
 

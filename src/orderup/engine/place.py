@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 
 from orderup.db.database import Also, Key, WriteConnection
@@ -72,6 +73,12 @@ async def place_order(
             if operation_id is not None:
                 raise
     raise Unavailable("No free id was found for this order.")
+
+
+def check_plan(plan: Plan, *, shop: str, kinds: Mapping[str, Kind]) -> None:
+    """Raises InvalidPlan, as to place it would."""
+    _check_regions(plan, kinds)
+    place(plan, id=OperationId(1), shop=shop, kinds=kinds, now=0, rfa_within=timedelta(hours=1))
 
 
 def _check_regions(plan: Plan, kinds: Mapping[str, Kind]) -> None:

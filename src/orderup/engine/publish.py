@@ -116,6 +116,7 @@ class Publisher:
         self._flying: set[int] = set()
         # by operation; None of an event that counts as not tried
         self._landed: asyncio.Queue[tuple[int, Outcome | None]] = asyncio.Queue()
+        self._unwritten: list[Outcome] = []
         self._reaching: asyncio.Task[bool] | None = None
         # Until when nobody else can have taken the target, and until when it wants to be left alone.
         self._sure_until = self._rests_until = float("-inf")
@@ -196,14 +197,35 @@ class Publisher:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self.lease / 6)
-            await self._write(lambda _connection: None)
-            self._woken.set()  # it may be sure of the target again
+            with suppress(Unavailable):
+                await self._write(lambda _connection: None)
+                self._woken.set()  # it may be sure of the target again
 
     # follow the log, write down what came of what was sent, and send what is due
 
     async def _go_round(self, group: asyncio.TaskGroup, position: int) -> None:
-        self._landed, self._flying = asyncio.Queue(), set()
+        """What is on its way when the database goes away stays so, and what comes of it is written down once it is
+        back: nothing has to be sent again."""
+        self._landed, self._flying, self._unwritten = asyncio.Queue(), set(), []
         self._reaching = None
+        while True:
+            try:
+                await self._follow(group, position)
+            except Unavailable as error:
+                log.warning("a publisher waits for the database", target=self.target.name, why=str(error))
+                position = await self._where_it_stands()
+
+    async def _where_it_stands(self) -> int:
+        """From where on the log is to be followed, once the database is back. Raises TargetLost."""
+        while True:
+            await asyncio.sleep(self.lease / 30)
+            with suppress(Unavailable):
+                hold = await self._hold()
+                if hold.holder != self.name:
+                    raise TargetLost(f"Another process sends to {self.target.name} now.")
+                return hold.position
+
+    async def _follow(self, group: asyncio.TaskGroup, position: int) -> None:
         events, pace = self.engine.feed.log(position), _Pace()
         written, written_at = position, self.monotonic()
         while True:
@@ -218,6 +240,7 @@ class Publisher:
             look = _Look(told, outcomes, self.engine.now(), most=most, but=frozenset(self._flying))
             if told or outcomes or is_far:
                 due, later = await self._write_down(look, events.position)
+                self._unwritten = []
                 written, written_at = events.position, self.monotonic()
             elif most:
                 due, later = await self.engine.database.read(partial(look.due, target=self.target.name))
@@ -232,14 +255,15 @@ class Publisher:
                     rest = min(rest, max(0.01, (later - look.now) / 1e6))
                 await _set_or_later(self._woken, seconds=rest)
 
-    async def _take_landed(self) -> Sequence[Outcome]:
-        """What came of those that have landed since the last look."""
+    async def _take_landed(self) -> list[Outcome]:
+        """What came of those that have landed since it was written down last."""
         landed = dict(self._landed.get_nowait() for _ in range(self._landed.qsize()))
         self._flying -= landed.keys()
+        self._unwritten += [each for each in landed.values() if each is not None]
         if self._lost is not None:
             why, self._lost = self._lost, None
             await self._note_absence(why)
-        return [each for each in landed.values() if each is not None]
+        return self._unwritten
 
     async def _room(self, group: asyncio.TaskGroup) -> tuple[int, float]:
         """How many may be sent now; if none, for how many seconds there is nothing to do unless something happens."""
@@ -303,7 +327,7 @@ class Publisher:
         if self._absence is not None:
             self._absence = None
             log.info("a target is back", target=self.target.name)
-            await self._write(lambda _connection: None, failed_at=None, error=None)
+            await self._say(failed_at=None, error=None)
         return True
 
     async def _note_absence(self, why: str) -> None:
@@ -312,7 +336,12 @@ class Publisher:
         self._absence, self._absences = why, self._absences + 1
         wait = backoff(self.away, failures=min(self._absences, 40), random=self.engine.random)
         self._rests_until = self.monotonic() + wait.total_seconds()
-        await self._write(lambda _connection: None, failed_at=self.engine.now(), error=why[:LONGEST_ERROR])
+        await self._say(failed_at=self.engine.now(), error=why[:LONGEST_ERROR])
+
+    async def _say(self, **values: object) -> None:
+        """To staff, where the database takes it."""
+        with suppress(Unavailable):
+            await self._write(lambda _connection: None, **values)
 
     async def _prepare_all(self, due: Sequence[Due]) -> Sequence[Any]:
         """What is sent of each. None: nothing; an error: it could not be told."""

@@ -49,16 +49,19 @@ class Deadline:
     """Of what its task does between entering and leaving it. Told from a cancellation by others as `asyncio.timeout`
     does it."""
 
-    __slots__ = ("_cancelling", "_deadlines", "_ends_at", "expired", "task", "waiting")
+    __slots__ = ("_cancelling", "_deadlines", "_ends_at", "expired", "is_over", "task", "waiting")
 
     def __init__(self, deadlines: Deadlines, ends_at: float) -> None:
         self._deadlines, self._ends_at = deadlines, ends_at
         self.task: asyncio.Task[Any] | None = None
         self.waiting: set[Deadline] | None = None
-        self.expired = False
+        self.expired = self.is_over = False
 
     def set(self) -> None:
-        """To be called in the task it is of: what ends without waiting needs none."""
+        """To be called in the task it is of: what ends without waiting needs none. What is done after leaving it may
+        wait, too, and takes as long as it takes."""
+        if self.is_over:
+            return
         self._deadlines.set(self, self._ends_at)
         assert self.task is not None
         self._cancelling = self.task.cancelling()
@@ -74,6 +77,7 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.is_over = True
         if self.task is None or self.waiting is None:
             return
         self.waiting.discard(self)

@@ -86,6 +86,8 @@ class LocalExecutor:
         self._tasks: dict[str, tuple[EagerTask, Claimed] | None] = {}
         # tokens of those among them whose claim others have ended
         self._ended: set[str] = set()
+        # tokens of those whose failure or wait is being written, which may end the claim by itself
+        self._answering: set[str] = set()
         # tokens of those that take up a slot: from being claimed until their result is about to be written
         self._in_slots: set[str] = set()
         self._backlog: set[str] = set(self.queues)
@@ -94,8 +96,10 @@ class LocalExecutor:
         self._freed = asyncio.Event()
         self._asked_to_look: list[asyncio.Future[None]] = []
         self._third_parties = ThirdParties()
-        # until when, by the loop's clock, nothing is claimed from a queue, regions or not: whom its tasks ask rests
+        # until when, by the loop's clock, nothing is claimed from a queue: whom its tasks ask rests; and after that one
+        # at a time, by its token, until one has found him back
         self._rests: dict[str, float] = {}
+        self._looking: dict[str, str] = {}
 
     def holds(self, token: str) -> bool:
         """Whether the claim with this token is being carried out, or about to be, in this process."""
@@ -159,6 +163,12 @@ class LocalExecutor:
         self._tasks.pop(token, None)
         if self._ended:
             self._ended.discard(token)
+        if self._answering:
+            self._answering.discard(token)
+        if self._looking and (queue := self._looking.pop(token, None)) is not None:
+            if self._rests.get(queue, 0.0) <= self._loop.time():
+                self._rests.pop(queue, None)
+            self._ear.ring(queue)
         self._leave_slot(token)
 
     def _leave_slot(self, token: str) -> None:
@@ -238,45 +248,54 @@ class LocalExecutor:
         return None
 
     async def _claim(self, most: int) -> Claims:
-        queues, rest = self._not_resting()
-        if not queues:
-            return Claims([], rest)
         self._asked_for = most
         try:
-            claims = await claim_now(self.engine, queues, worker=self.id, most=most, own_lease=True)
-            if self._is_draining:
-                await hand_back_all(self.engine, claims.claimed)
-            else:
-                for claimed in claims.claimed:
-                    self.begin(claimed)
-            if rest is not None:
-                return Claims(claims.claimed, min(rest, claims.next_permit_in or rest))
-            return claims
+            if not self._rests:
+                return await self._claim_from(self.queues, most)
+            awake = [queue for queue in self.queues if queue not in self._rests]
+            found = [await self._claim_from(awake, most), *await self._claim_for_looks()]
+            claimed = [claimed for claims in found for claimed in claims.claimed]
+            return Claims(claimed, min((each.next_permit_in for each in found if each.next_permit_in), default=None))
         finally:
             self._asked_for = 0
             self._freed.set()
 
-    def _not_resting(self) -> tuple[Sequence[str], float | None]:
-        """From which queues to claim, and in how many seconds the next of the others has rested."""
-        if not self._rests:
-            return self.queues, None
-        now = self._loop.time()
-        self._rests = {queue: until for queue, until in self._rests.items() if until > now}
-        if not self._rests:
-            return self.queues, None
-        queues = [queue for queue in self.queues if queue_of(queue) not in self._rests]
-        return queues, min(self._rests.values()) - now
+    async def _claim_from(self, queues: Sequence[str], most: int, *, looks: str | None = None) -> Claims:
+        if not queues:
+            return Claims([], None)
+        claims = await claim_now(self.engine, queues, worker=self.id, most=most, own_lease=True)
+        if self._is_draining:
+            await hand_back_all(self.engine, claims.claimed)
+            return claims
+        for claimed in claims.claimed:
+            if looks is not None:
+                self._looking[claimed.task.token or ""] = looks
+            self.begin(claimed)
+        return claims
+
+    async def _claim_for_looks(self) -> list[Claims]:
+        """Of each queue that has rested one finds out whether whom they ask is back: so very many that wait do not
+        begin again and again in vain. Until the next has rested there is nothing to claim, either."""
+        now, found = self._loop.time(), []
+        for queue, until in list(self._rests.items()):
+            if until > now:
+                found.append(Claims([], until - now))
+            elif queue not in self._looking.values() and self._free + self._asked_for > 0:
+                claims = await self._claim_from([queue], 1, looks=queue)
+                found.append(claims)
+                if not claims.claimed and claims.next_permit_in is None:
+                    self._rests.pop(queue, None)
+        return found
 
     def _let_rest(self, task: Task, kind: Kind, error: Resting) -> Wait:
-        """Each claim of a kind with an allowance is one call; this one was not made, and gives its permit back. So that
-        all that waits is not claimed again and again while nobody may be asked, nothing of it is claimed until then."""
-        if kind.allowance is None:
-            return Wait(error.seconds)
-        if error.is_down:
+        """Each claim of a kind with an allowance is one call; one that was not made gives its permit back. So that all
+        that waits is not claimed again and again while nobody may be asked, nothing of it is claimed until then."""
+        if error.is_down and kind.asks is not None:
             until = self._loop.time() + error.seconds
             for queue in self.engine.resting_together(queue_of(task.queue)):
-                self._rests[queue] = max(until, self._rests.get(queue, until))
-        return Wait(error.seconds, was_sent=False)
+                if queue in self.queues:
+                    self._rests[queue] = max(until, self._rests.get(queue, until))
+        return Wait(error.seconds, was_sent=kind.allowance is None or error.was_sent)
 
     async def _something_frees(self) -> None:
         self._freed.clear()
@@ -330,8 +349,10 @@ class LocalExecutor:
         return {token for token, each in self._tasks.items() if each is not None}
 
     def end(self, tokens: Iterable[str]) -> None:
+        """But for those that are being answered: the log tells of that end, too, often before who wrote it goes on.
+        Whether it was another's, the write finds out."""
         for token in tokens:
-            if self._tasks.get(token) is not None and token not in self._ended:
+            if self._tasks.get(token) is not None and token not in self._ended and token not in self._answering:
                 self._ended.add(token)
                 self._cancel(token)
 
@@ -349,6 +370,7 @@ class LocalExecutor:
                 is_being_stored = True  # nothing here waits for it
                 answer.store()
             else:
+                self._answering.add(token)
                 await self._persist(answer)
         except asyncio.CancelledError:
             await self._let_go(claimed, token)

@@ -53,10 +53,17 @@ class Breaker:
             return 0.0
         if self._probes:
             return self.rest.total_seconds()
-        if not self._rested:
-            return self._opened_at + self._rest.total_seconds() - self.monotonic()
+        if left := self.left:
+            return left
         self._probes = True
         return 0.0
+
+    @property
+    def left(self) -> float:
+        """The seconds for which nobody asks."""
+        if self._opened_at is None:
+            return 0.0
+        return max(0.0, self._opened_at + self._rest.total_seconds() - self.monotonic())
 
     def succeeded(self) -> None:
         self._in_a_row, self._opened_at, self._probes = 0, None, False
@@ -81,4 +88,4 @@ class Breaker:
 
     @property
     def _rested(self) -> bool:
-        return self._opened_at is not None and self.monotonic() - self._opened_at >= self._rest.total_seconds()
+        return self._opened_at is not None and not self.left

@@ -16,7 +16,7 @@ from orderup.errors import UpstreamFailed
 from orderup.integrations.upstream import NOT_THERE, Reply, Upstream, UpstreamMetrics
 from orderup.settings import Settings
 
-MOST_IN_FLIGHT = 50
+LEAST_IN_FLIGHT = 50
 # Of statuses that come unasked, a hundred thousand.
 LARGEST_LIST = 32 << 20
 CANNOT_SEARCH = frozenset({404, 405, 501})
@@ -169,7 +169,8 @@ async def open_dsp(settings: Settings, metrics: UpstreamMetrics) -> AsyncIterato
         settings.dsp_url or "",
         metrics=metrics,
         deadline=settings.dsp_deadline,
-        most=MOST_IN_FLIGHT,
+        # never fewer than may be begun while one is answered: who finds no place would have been told of in vain
+        most=max(LEAST_IN_FLIGHT, settings.dsp_requests_a_minute),
         resends=False,
         headers=None if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"},
     )

@@ -208,7 +208,7 @@ class RabbitMQ:
         confirms = [confirm or next(published) for confirm in known]
         _, late = await asyncio.wait(confirms, timeout=self.confirm)
         if late:
-            await self._wait_on(messages, confirms)
+            await self._wait_on(channel, messages, confirms)
         return [self._came_of(message, confirm) for message, confirm in zip(messages, confirms, strict=True)]
 
     async def _publish(self, channel: Channel, messages: Sequence[Message]) -> list[Confirm]:
@@ -226,19 +226,25 @@ class RabbitMQ:
                 await channel.write_queue.put(ChannelFrame(b"".join(frames), should_close=False))
         except BaseException:
             # it may count messages now that were not sent
-            self._channel = None
+            self._give_up(channel)
             raise
         return confirms
 
-    async def _wait_on(self, messages: Sequence[Message], confirms: Sequence[Confirm]) -> None:
+    def _give_up(self, channel: Channel) -> None:
+        if self._channel is channel:
+            self._channel = None
+
+    async def _wait_on(self, channel: Channel, messages: Sequence[Message], confirms: Sequence[Confirm]) -> None:
         """Some were not confirmed in time. Those stay on their way if the broker has said why; else it is given up."""
+        if self._channel is not channel:
+            return  # it was, already
         try:
             await self._check_for_room()
         except TargetAway:
-            pairs = zip(messages, confirms, strict=True)
+            pairs = zip(messages, confirms, strict=True) if self._channel is channel else ()
             self._late.update({message.id: confirm for message, confirm in pairs if not confirm.done()})
         else:
-            self._channel = None
+            self._give_up(channel)
 
     def _came_of(self, message: Message, confirm: Confirm) -> TaskFailed | None:
         if not confirm.done():

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -35,6 +36,8 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 4.0
 LARGEST_ANSWER_BYTES = 64 * 1024
 UNAUTHENTICATED, NOT_THERE, TOO_MANY, UNAVAILABLE = 401, 404, 429, 503
+# Whatever was asked for, it may come to something when it is asked again: time-out, too early.
+TRY_AGAIN = frozenset({408, 425})
 BUSY_SECONDS = 1.0
 # Who refuses our credentials is asked again after this: somebody has to renew them first.
 REFUSED_REST = timedelta(minutes=5)
@@ -72,7 +75,7 @@ class Reply:
 
 def rest_of(reply: Reply) -> timedelta | None:
     """How long a service asks to be left alone, as HTTP has it: 429, or 503 with a Retry-After."""
-    asked = read_retry_after(reply.headers.get("retry-after"))
+    asked = read_retry_after(reply.headers.get("retry-after")) or None
     if reply.status == TOO_MANY:
         return asked or timedelta(seconds=BUSY_SECONDS)
     return asked if reply.status == UNAVAILABLE else None
@@ -90,6 +93,20 @@ class _Timely(aiohttp.payload.BytesPayload):
         if time.monotonic() >= self._ends_at:
             raise TimeoutError
         await super().write_with_length(writer, content_length)
+
+
+# By `time.monotonic`, until when what is being asked may be sent.
+_ends_at: ContextVar[float] = ContextVar("ends_at", default=float("inf"))
+
+
+class _TimelyRequest(aiohttp.ClientRequest):
+    """One that is not begun after that, however long this process stood still just before: others may by then take it
+    to be over, and what it counts against a limit."""
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        if time.monotonic() >= _ends_at.get():
+            raise TimeoutError
+        return await super().send(conn)
 
 
 class UpstreamMetrics:
@@ -171,6 +188,7 @@ class Upstream:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
+            request_class=_TimelyRequest,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             trust_env=False,
         )
@@ -215,9 +233,9 @@ class Upstream:
         path: parts that came from elsewhere are quoted by the caller. json: what msgspec encodes. reads: gives None
         for a success that says nonsense. judges: statuses besides that the caller judges. is_repeatable: whether this
         may be sent a second time; unless told, all but POST and PATCH may. ends_at: by `time.monotonic`, when somebody
-        else may take it to be over: a process that stood still until then does not send any more. Raises Resting
-        (nothing was sent), UpstreamFailed, and its OutcomeUnknown: what may not be repeated was sent, and nobody knows
-        what came of it.
+        else may take it to be over, at the deadline at the latest: a process that stood still until then does not send
+        any more. Raises Resting (nothing was sent), UpstreamFailed, and its OutcomeUnknown: what may not be repeated
+        was sent, and nobody knows what came of it.
         """
         if self.in_flight >= self.most:
             raise Resting(BUSY_SECONDS)
@@ -225,13 +243,16 @@ class Upstream:
             raise Resting(seconds, is_down=True)
         may_repeat = method in REPEATABLE if is_repeatable is None else is_repeatable
         content = urlencode(form).encode() if form is not None else None if json is None else msgspec.json.encode(json)
-        sent = content if content is None or ends_at is None else _Timely(content, ends_at)
-        seconds = self.deadline if ends_at is None else min(self.deadline, max(0, ends_at - time.monotonic()))
+        now = time.monotonic()
+        ends_at = min(now + self.deadline, float("inf") if ends_at is None else ends_at)
+        sent = None if content is None else _Timely(content, ends_at)
         with self._counted():
             try:
                 url = _url(f"{self.base_url}{path}", query)
-                async with asyncio.timeout(seconds):
+                _ends_at.set(ends_at)
+                async with asyncio.timeout(max(0, ends_at - now)):
                     reply = await self._fetch(method, url, sent, _typed(headers, form), largest)
+                return self._judge(reply, about=about, may_repeat=may_repeat, judges=judges, reads=reads)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
                 said = f"cannot be reached ({type(error).__name__})"
                 raise self._failed("unreachable", said, may_repeat=True, was_sent=False) from error
@@ -241,10 +262,8 @@ class Upstream:
             except (aiohttp.ClientError, OSError) as error:
                 said = f"broke off ({type(error).__name__})"
                 raise self._failed("unreachable", said, may_repeat=may_repeat) from error
-            except asyncio.CancelledError:
-                self.breaker.dropped()
-                raise
-            return self._judge(reply, about=about, may_repeat=may_repeat, judges=judges, reads=reads)
+            finally:
+                self.breaker.dropped()  # where nothing was found out, the next one may ask
 
     def refuse(self, reply: Reply, *, because: str | None = None) -> NoReturn:
         """Trying again will not help. `because`: what it said, where that is not the body's beginning."""
@@ -292,10 +311,13 @@ class Upstream:
             return reply
         if (rest := self.rest(reply)) is not None:
             self._succeeded("refused")  # it is there, and says when
-            raise UpstreamFailed(f"{self.called} answered {reply.status}", retry_after=rest)
+            self.last_error = f"answered {reply.status}, and asks for a rest of {rest.total_seconds():g} s"
+            # of what somebody on the way answers for it nobody knows whether it had arrived
+            failed = UpstreamFailed if may_repeat or reply.status < 500 else OutcomeUnknown
+            raise failed(f"{self.called} answered {reply.status}", retry_after=rest)
         if reply.status == UNAUTHENTICATED:
             raise self.unknown_to_it()
-        if 400 <= reply.status < 500:
+        if 400 <= reply.status < 500 and reply.status not in TRY_AGAIN:
             self._succeeded("not_there" if reply.status == NOT_THERE else "refused")
             return reply
         if not reply.is_success:
@@ -318,11 +340,14 @@ class Upstream:
 
     def _failed(
         self, outcome: str, said: str, *, may_repeat: bool, about: str | None = None, was_sent: bool = True
-    ) -> UpstreamFailed:
+    ) -> UpstreamFailed | Resting:
+        """Resting, where this has shown that it is down: whoever asked waits with all the others."""
         self.breaker.failed(about)
         self.metrics.calls.labels(self.name, outcome).inc()
         self.last_error = said
         text = f"{self.called} {said}"
+        if may_repeat and (left := self.breaker.left):
+            return Resting(left, is_down=True, was_sent=was_sent)
         return UpstreamFailed(text, was_sent=was_sent) if may_repeat else OutcomeUnknown(text)
 
 
@@ -357,7 +382,7 @@ async def _read_some(parts: AsyncIterator[bytes], largest: int) -> bytes | None:
 
 
 def _object(reply: Reply) -> Mapping[str, Any] | None:
-    with suppress(ValueError, RecursionError):
+    with suppress(ValueError, ArithmeticError, RecursionError):
         found = json.loads(reply.body, parse_float=Decimal, parse_constant=_no_number)
         if isinstance(found, dict):
             return found

@@ -7,6 +7,7 @@ tried again. The same event comes under the same id, so that a receiver can tell
 import base64
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,9 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 10.0
 MOST_IN_FLIGHT = 16
 SECRET_PREFIX = "whsec_"  # noqa: S105  what every secret begins with
 GONE = 410
+# What somebody asks for who does not want to be asked for months would never be looked at again.
+LONGEST_REST, MOST_DIGITS = timedelta(days=1), 9
+_SECONDS = re.compile("[0-9]+")
 
 
 class Webhook:
@@ -101,13 +105,13 @@ def _check(status: int, retry_after: str | None) -> None:
 
 
 def read_retry_after(text: str | None) -> timedelta | None:
-    """Of seconds, or of a date. What is neither counts as if it were not there."""
+    """Of seconds, or of a date; a day at most. What is neither counts as if it were not there."""
     if text is None:
         return None
-    if text.strip().isdigit():
-        return timedelta(seconds=min(int(text), 86_400))
+    if _SECONDS.fullmatch(text.strip()):
+        return min(timedelta(seconds=int(text.strip()[:MOST_DIGITS])), LONGEST_REST)
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        moment = parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max(timedelta(0), moment.astimezone(UTC) - datetime.now(UTC))
+    return min(max(timedelta(0), moment - datetime.now(UTC)), LONGEST_REST)

@@ -33,11 +33,13 @@ class Allowance(msgspec.Struct, frozen=True):
     `rate.period`, of all of them together.
 
     A call counts from its claim until a window after it has ended: however long it is on its way, the third party never
-    sees more. Each claim is one call.
+    sees more. Each claim is one call. third_party: what has several allowances, one for each purpose, and rests as one;
+    None: it has this one only.
     """
 
     name: str
     rate: Rate
+    third_party: str | None = None
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -47,6 +49,8 @@ class Kind(msgspec.Struct, frozen=True):
     nothing. lease: how long a claim lives without a heartbeat; None: as long as the owner set. timeout: how long one
     attempt in this process may take. rate, concurrency: limits of the queue. allowance: which it shares with other
     kinds, in the place of limits of its own; share: the part of it that the kinds with this share may use together.
+    third_party: whom each of its tasks asks, and nobody else: while that one is down or rests, nothing is begun of it,
+    nor of other kinds that ask the same; None: that of its allowance, if it has one.
     is_remote: done by a remote worker or a person, not by a handler. has_handler: a handler or a step of the shop does
     it, in whatever process claims first. once: what it does must not happen a second time: one that is completed cannot
     be rerun, and one that is errored begins with the memo that it had.
@@ -65,6 +69,7 @@ class Kind(msgspec.Struct, frozen=True):
     concurrency: int | None = None
     allowance: Allowance | None = None
     share: float = 1.0
+    third_party: str | None = None
     is_remote: bool = False
     has_handler: bool = False
     once: bool = False
@@ -78,6 +83,13 @@ class Kind(msgspec.Struct, frozen=True):
             raise Misconfigured(
                 f"The kind {self.name} may use share={self.share} of its allowance; write 0.5 for half."
             )
+
+    @property
+    def asks(self) -> str | None:
+        """The one third party that all of its tasks ask."""
+        if self.third_party is not None or self.allowance is None:
+            return self.third_party
+        return self.allowance.third_party or self.allowance.name
 
     @property
     def is_limited(self) -> bool:

@@ -27,7 +27,7 @@ from orderup.web.limits import read_json
 from orderup.web.logs import ids_of
 from orderup.web.loopback import is_local_name
 from orderup.web.observe import GONE, HUNG_UP, Notes
-from orderup.web.problems import CRASHED, Problem, error_response, problem_response
+from orderup.web.problems import CRASHED, Problem, error_response, note_failure, problem_response
 from orderup.web.routes import ROUTE_KEY, RouteEntry, RouteTable, takes_its_time
 from orderup.web.tokens import LOCAL_CALLER, NOBODY, Caller
 from orderup.web.wire import WIRE_KEY, Wire, hang_up, is_gone, was_hung_up
@@ -225,6 +225,7 @@ class DirectRoutes:
                 if wire is None or not wire.answer(scope, status, answer.lines, answer.body):
                     await answer.send(send, more=_PLAIN_HEADERS)
         except OrderupError as error:
+            note_failure(error, scope)
             response = error_response(error, instance=route.path)
             await self._refuse(response, scope, receive, send, never_fails=route.never_fails)
             status = status or (HUNG_UP if was_hung_up(scope) else response.status_code)

@@ -96,8 +96,9 @@ def configure_logs(settings: Settings, *, stream: TextIO | None = None) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Each call out is told of by who makes it, with its reason; that two servers come and go is told once, by `serve`.
-    for name in ("httpx2", "uvicorn.error"):
+    # Each call out is told of by who makes it, with its reason; that two servers come and go is told once, by `serve`;
+    # of Alembic's plugins and transactions nobody wants to know.
+    for name in ("alembic", "httpx2", "uvicorn.error"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)

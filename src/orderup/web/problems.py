@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketState
 
 from orderup import errors
@@ -187,13 +188,18 @@ def handle_problems(app: FastAPI) -> None:
 # These are called with a Request, or with a WebSocket, which they answer themselves: what the framework's types
 # cannot say of one function.
 async def _answer_error(connection: Any, error: Exception) -> Any:
-    status = status_of(error)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request failed", status=status.value, error=str(error), exc_info=error, **ids_of(connection.scope))
-    elif status > HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("request failed", status=status.value, error=str(error), **ids_of(connection.scope))
+    note_failure(error, connection.scope)
     problem = problem_of(error, instance=instance_of(connection))
     return await _answer(connection, problem, headers_of(error))
+
+
+def note_failure(error: Exception, scope: Scope) -> None:
+    """In the log, if it is no fault of the caller's, who may be told less."""
+    status = status_of(error)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed", status=status.value, error=str(error), exc_info=error, **ids_of(scope))
+    elif status > HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request failed", status=status.value, error=str(error), **ids_of(scope))
 
 
 async def _answer_http_exception(connection: Any, error: Exception) -> Any:

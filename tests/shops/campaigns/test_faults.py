@@ -117,6 +117,8 @@ async def test_where_it_cannot_be_looked_up_a_person_says_which_it_is(desk: Serv
     [
         {"status": 302},
         {"status": 503},
+        {"status": 503, "retry_after_seconds": 1},
+        {"status": 408},
         {"body": "huge"},
         {"body": "empty"},
         {"body": "garbage"},

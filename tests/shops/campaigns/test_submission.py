@@ -1,5 +1,6 @@
 """A campaign is submitted: each thing once, what belongs to it after it stands, whatever the platform answers."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from orderup.model.operation import OperationStatus
 from orderup.sandbox.dsp import Dsp
 from orderup.sandbox.server import Sandbox
 from orderup.shops.campaigns import shop
+from tests.services.waiting import PATIENCE_SECONDS
 from tests.shops.campaigns.samples import campaign
 from tests.shops.served import Served, serve_shop
 
@@ -201,6 +203,35 @@ async def test_a_person_who_names_what_the_platform_does_not_have_is_asked_again
     assert (await settle(quick, id, root["task_id"], "campaign-1")).status_code == 200
     assert (await ended(quick, id))["counts"] == {"success": 3}
     assert dsp.doubles == {}
+
+
+async def test_a_person_who_names_what_the_platform_will_not_talk_of_is_asked_again(quick: Served) -> None:
+    dsp = quick.sandbox.dsp
+    dsp.can_search = False
+    dsp.switch(route="submit_campaign", times=1, status=502, takes_effect=True)
+    id = await submit(quick, campaign(groups=1, ads=1))
+    root = (await ended(quick, id))["campaign"]
+    dsp.switch(route="read_campaign", times=1, status=422)
+    assert (await settle(quick, id, root["task_id"], "campaign-7")).status_code == 200
+    root = (await ended(quick, id))["campaign"]
+    assert root["status"] == "unknown"
+    assert "does not say whether it has campaign-7" in root["error"]
+    assert (await settle(quick, id, root["task_id"], "campaign-1")).status_code == 200
+    assert (await ended(quick, id))["counts"] == {"success": 3}
+    assert dsp.doubles == {}
+
+
+async def test_when_the_platform_asks_for_a_rest_it_has_one(quick: Served) -> None:
+    dsp = quick.sandbox.dsp
+    dsp.switch(route="submit_campaign", times=1, status=429, retry_after_seconds=600)
+    await submit(quick, campaign(groups=1, ads=1))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            queues = (await quick.client.get(f"{quick.back}/api/queues?shop=campaigns")).json()["queues"]
+            resting = {each["name"] for each in queues if each["paused_until"]}
+            if resting:
+                break
+    assert resting == {f"campaigns/{kind}" for kind in ("submit", "follow", "poll_tasks")}
 
 
 async def test_where_the_platform_cannot_search_a_person_decides_that_it_is_not_there(quick: Served) -> None:

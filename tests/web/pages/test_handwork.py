@@ -1,11 +1,17 @@
 """What a task is, in plain words."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from orderup.db.busy import MOST_COUNTED
-from orderup.web.pages.handwork import count_in_words, details_of, in_words
+from orderup.db.station import StationTask
+from orderup.model.ids import OperationId
+from orderup.model.kind import Kind
+from orderup.model.placing import place
+from orderup.model.plan import Plan, PlannedTask
+from orderup.web.pages.handwork import card_of, count_in_words, details_of, in_words
 
 
 @pytest.mark.parametrize(
@@ -25,6 +31,20 @@ from orderup.web.pages.handwork import count_in_words, details_of, in_words
 )
 def test_params_are_read_as_names_and_values_with_their_units(params: Any, said: list[tuple[str, str]]) -> None:
     assert list(details_of(params)) == said
+
+
+def test_of_what_came_before_and_gave_nothing_nothing_is_said() -> None:
+    base = place(
+        Plan([PlannedTask("paint")]),
+        id=OperationId(1),
+        shop="workshop",
+        kinds={"paint": Kind("paint")},
+        now=0,
+        rfa_within=timedelta(hours=1),
+    ).base
+    found = StationTask(base.id, base.shop, base.status, None, base.tasks[0])
+    inputs = [("note_price", "null"), ("saw", '{"note":"Still wet."}'), ("sand", None)]
+    assert card_of(found, "running", inputs=inputs).before == [("Saw", "Note: Still wet.")]
 
 
 def test_a_kinds_name_is_read_as_words() -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from orderup.model.kind import Allowance, Kind, Rate
+from orderup.model.kind import Kind, Rate
 from orderup.settings import Settings
 from orderup.shops.campaigns.plan import FOLLOW, LOOKS, PLATFORM
 
@@ -24,8 +24,8 @@ def share_out(kinds: Mapping[str, Kind], rate: Rate, *, look_seconds: float) -> 
     # in hundredths, for people; rounded down
     share = max(0.01, int(100 * (rate.count // 2 - kept) / rest) / 100)
     allowed = {
-        LOOKS.name: Allowance(LOOKS.name, Rate(kept, rate.period)),
-        PLATFORM.name: Allowance(PLATFORM.name, Rate(rest, rate.period)),
+        LOOKS.name: replace(LOOKS, rate=Rate(kept, rate.period)),
+        PLATFORM.name: replace(PLATFORM, rate=Rate(rest, rate.period)),
     }
 
     def adjusted(kind: Kind) -> Kind:

@@ -31,7 +31,8 @@ PATIENT = timedelta(days=365)
 STUBBORN = Retry(attempts=200, first=timedelta(seconds=2), longest=timedelta(minutes=30))
 # How much the platform allows is the owner's to say (adjust.py). The look at customers' tasks, one request for all of
 # them, has its own part, so that it comes when it is due.
-PLATFORM, LOOKS = shop.allowance("platform", "34/minute"), shop.allowance("looks", "6/minute")
+PLATFORM = shop.allowance("platform", "34/minute", third_party="platform")
+LOOKS = shop.allowance("looks", "6/minute", third_party="platform")
 
 WORDS = {
     "operation.placed": "The campaign is here",

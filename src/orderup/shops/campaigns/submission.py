@@ -64,9 +64,13 @@ async def submit(context: Context) -> Any:
 async def _take_over(context: Context, id: str) -> Any:
     """What a person says that the platform has: it is asked, for a slip of the keyboard would last for ever."""
     services: Services = context.resources
-    if not await services.dsp.knows(_sort(context), id):
+    try:
+        doubt = None if await services.dsp.knows(_sort(context), id) else f"the platform does not know {id}"
+    except UpstreamRefused as error:
+        doubt = f"the platform does not say whether it has {id} ({error})"
+    if doubt is not None:
         await context.remember({AT: services.now()})
-        raise TaskFailed(f"{UNKNOWN}: the platform does not know {id}. Look there again, then say so.", final=True)
+        raise TaskFailed(f"{UNKNOWN}: {doubt}. Look there again, then say so.", final=True)
     return {"id": id}
 
 

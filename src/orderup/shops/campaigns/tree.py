@@ -12,7 +12,7 @@ from orderup.model.ids import show_task_id
 from orderup.model.operation import Operation
 from orderup.model.task import Task, TaskStatus
 from orderup.shops.campaigns.plan import AD, AD_GROUP, CAMPAIGN
-from orderup.shops.campaigns.submission import ABSENT, AT, REJECTED
+from orderup.shops.campaigns.submission import ABSENT, AT, FOUND, REJECTED
 
 _decode = msgspec.json.Decoder().decode
 
@@ -124,7 +124,7 @@ _FOLLOWED = {
 def may_be_there(submitting: Task) -> bool:
     """Whether the platform may have what this task was to submit, although nobody said so."""
     memo = _decode(submitting.memo) if submitting.memo else {}
-    return AT in memo and ABSENT not in memo
+    return FOUND in memo or (AT in memo and ABSENT not in memo)
 
 
 def is_campaign(operation: Operation) -> bool:

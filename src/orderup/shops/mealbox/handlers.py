@@ -6,18 +6,18 @@ from orderup import Context, TaskFailed
 from orderup.db.database import WriteConnection
 from orderup.model.ids import read_id
 from orderup.shops.mealbox.plan import FETCH_PRODUCT, FETCH_USER, NOUNS, shop
-from orderup.shops.mealbox.tables import complete_order, drop_order, is_accepted
+from orderup.shops.mealbox.tables import complete_order, drop_order
 from orderup.shops.mealbox.upstreams import Upstreams
 
 
-@shop.handler(says="Looking up who you are")
+@shop.handler(says="Looking up who you are", third_party="user service")
 async def fetch_user(context: Context) -> Any:
     upstreams: Upstreams = context.resources
     fullname = await upstreams.find_user(context.params["user_id"])
     return None if fullname is None else {"fullname": fullname}
 
 
-@shop.handler(says="Looking up your box")
+@shop.handler(says="Looking up your box", third_party="product service")
 async def fetch_product(context: Context) -> Any:
     upstreams: Upstreams = context.resources
     product = await upstreams.find_product(context.params["product_code"])
@@ -39,8 +39,7 @@ def save_order(connection: WriteConnection, context: Context) -> Any:
             total_amount=product["price"],
         )
         return None
-    if is_accepted(connection, operation_id):
+    if not drop_order(connection, operation_id):
         nouns = " and no such ".join(NOUNS[field] for field in unknown)
         raise TaskFailed(f"There is no such {nouns}", final=True)
-    drop_order(connection, operation_id)
     return {"unknown": unknown}

@@ -53,18 +53,15 @@ def accept_order(connection: WriteConnection, operation_id: int) -> bool:
     return connection.execute(update(mealbox_orders).where(here).values(is_accepted=1)).rowcount == 1
 
 
-def is_accepted(connection: ReadConnection, operation_id: int) -> bool:
-    return connection.rows(select(_orders.is_accepted).where(_orders.operation_id == operation_id)) == [(1,)]
-
-
 def complete_order(connection: WriteConnection, operation_id: int, **found: str) -> None:
     """`found`: customer_fullname, product_name, total_amount."""
     connection.update_row(mealbox_orders, {"operation_id": operation_id, **found}, key="operation_id")
 
 
-def drop_order(connection: WriteConnection, operation_id: int) -> None:
-    """It was none: nobody was told that we have it, and there is no such user or product."""
-    connection.execute(delete(mealbox_orders).where(_orders.operation_id == operation_id))
+def drop_order(connection: WriteConnection, operation_id: int) -> bool:
+    """It was none, as there is no such user or product; False if its customer was told that we have it."""
+    untold = (_orders.operation_id == operation_id) & (_orders.is_accepted == 0)
+    return connection.execute(delete(mealbox_orders).where(untold)).rowcount == 1
 
 
 def list_orders(

@@ -18,6 +18,7 @@ from orderup.settings import Settings
 NAMES = (("firstName", "lastName"), ("first_name", "last_name"))
 # Nobody is called so, and in an address they lead elsewhere.
 DOTS = {".", ".."}
+LARGEST_PRICE = 10**12
 # With room for more codes than any shop has.
 MOST_REMEMBERED = 10_000
 
@@ -81,13 +82,19 @@ async def _find(upstream: Upstream, collection: str, id: str) -> Mapping[str, An
 def _fullname(user: Mapping[str, Any]) -> str:
     for names in NAMES:
         found = [user.get(name) for name in names]
-        if all(isinstance(name, str) for name in found):
+        if all(isinstance(name, str) and _can_be_kept(name) for name in found):
             return " ".join(str(name).strip() for name in found).strip()
     raise UpstreamFailed("The user service answered a user without firstName and lastName")
 
 
 def _product(product: Mapping[str, Any]) -> Product:
-    name, price = product.get("name"), product.get("price")
-    if not isinstance(name, str) or isinstance(price, bool) or not isinstance(price, int | Decimal) or price < 0:
+    name, price = product.get("name"), product.get("price", -1)
+    is_number = isinstance(price, int | Decimal) and not isinstance(price, bool)
+    if not (isinstance(name, str) and _can_be_kept(name) and is_number and 0 <= price < LARGEST_PRICE):
         raise UpstreamFailed("The product service answered a product without a name and a price")
     return Product(name, Decimal(price))
+
+
+def _can_be_kept(text: str) -> bool:
+    """Whether every database can: none has half a character, and PostgreSQL no NUL."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

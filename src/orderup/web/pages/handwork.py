@@ -77,8 +77,9 @@ def in_words(name: str) -> str:
 def card_of(
     found: StationTask, state: State, *, words: str = "", inputs: Sequence[tuple[str, str | None]] = ()
 ) -> Card:
-    """`inputs`: names and results (JSON) of the tasks before it."""
+    """`inputs`: names and results (JSON) of the tasks before it. Of one that gave nothing there is nothing to say."""
     task = found.task
+    results = [(name, json.loads(result)) for name, result in inputs if result]
     return Card(
         id=show_task_id(*found.place),
         operation=show_id(found.operation_id),
@@ -87,7 +88,7 @@ def card_of(
         region=task.region,
         state=state,
         details=list(details_of(json.loads(task.params))),
-        before=[(in_words(name), value_in_words(json.loads(result))) for name, result in inputs if result],
+        before=[(in_words(name), value_in_words(result)) for name, result in results if result is not None],
         ready_at=task.ready_at,
         late_at=late_at(task),
         lease_until=task.lease_until,

@@ -15,7 +15,7 @@ from orderup.errors import OrderupError, Unauthenticated
 from orderup.web.openapi import PROBLEM_CONTENT
 from orderup.web.pages.session import cookie_token, read_form
 from orderup.web.pages.site import site_of
-from orderup.web.problems import Problem, headers_of, problem_of, problem_of_invalid
+from orderup.web.problems import Problem, headers_of, note_failure, problem_of, problem_of_invalid
 from orderup.web.routes import GuardedRoute, Router
 
 
@@ -32,6 +32,7 @@ class PageRoute(GuardedRoute):
                     return _ask_to_sign_in(request, error)
                 return _refused(request, problem_of(error))
             except OrderupError as error:
+                note_failure(error, request.scope)
                 return _refused(request, problem_of(error), headers=headers_of(error))
             except RequestValidationError as error:
                 return _refused(request, problem_of_invalid(error.errors()))

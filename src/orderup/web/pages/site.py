@@ -15,7 +15,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, Stric
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from orderup.errors import NotFound
+from orderup.errors import Misconfigured, NotFound
 from orderup.web.auth import OPEN
 from orderup.web.pages import words
 from orderup.web.pages.session import csrf_token, visitor_of
@@ -70,13 +70,13 @@ class Assets:
 
 class Site:
     """One an app. templates: the packages of the shops that have a folder `templates`, by the shop's name; there
-    `pizza/menu.html` is the pizzeria's."""
+    `pizza/menu.html` is the pizzeria's. Raises Misconfigured where there is no such folder."""
 
     def __init__(self, templates: Mapping[str, str], *, shops: Sequence[Any]) -> None:
         self.assets = Assets()
         self.shops = shops
         own = PackageLoader("orderup.web")
-        theirs = PrefixLoader({shop: PackageLoader(package) for shop, package in templates.items()})
+        theirs = PrefixLoader({shop: _loader_of(shop, package) for shop, package in templates.items()})
         self.environment = Environment(
             loader=ChoiceLoader([own, theirs]),
             autoescape=True,
@@ -103,6 +103,16 @@ class Site:
             **context,
         )
         return HTMLResponse(text, status_code=code, headers=HEADERS)
+
+
+def _loader_of(shop: str, package: str) -> PackageLoader:
+    try:
+        return PackageLoader(package)
+    except (ImportError, ValueError) as error:
+        raise Misconfigured(
+            f'The shop {shop} has templates="{package}", but there is no package {package} with a folder templates in '
+            "it. Make one, or leave templates out."
+        ) from error
 
 
 def site_of(request: Request) -> Site:

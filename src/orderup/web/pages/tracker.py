@@ -10,7 +10,7 @@ from orderup.db.read import last_events
 from orderup.engine.engine import Engine
 from orderup.errors import Conflict
 from orderup.model import steer
-from orderup.model.event import Audience, Event
+from orderup.model.event import EVENT_TYPES, Audience, Event
 from orderup.model.ids import show_id
 from orderup.model.operation import Draft, Operation, OperationStatus
 from orderup.model.rfa import RfaStatus
@@ -90,13 +90,13 @@ def track(operation: Operation, *, shop: str, links: dict[str, str], page: str, 
 
 
 def _stages(operation: Operation) -> list[Stage]:
-    stages = [Stage("Request received", DONE, operation.placed_at)]
+    stages = [Stage(_words(operation, "operation.placed"), DONE, operation.placed_at)]
     rfa = operation.rfa
     if rfa is not None:
         stages.append(_approval(operation, rfa.status, rfa.decided_at))
     stages += [_stage(task) for task in operation.tasks]
     if operation.status is OperationStatus.COMPLETED:
-        stages.append(Stage("Done", DONE, operation.finished_at))
+        stages.append(Stage(_words(operation, "operation.completed"), DONE, operation.finished_at))
     elif operation.status.is_final and all(stage.state != STOPPED for stage in stages):
         first = next((index for index, stage in enumerate(stages) if stage.state != DONE), len(stages))
         words = "Cancelled" if operation.status is OperationStatus.CANCELLED else "Stopped"
@@ -110,8 +110,14 @@ def _approval(operation: Operation, status: RfaStatus, decided_at: int | None) -
     if status is RfaStatus.PENDING:
         return Stage("Waiting for approval", NOW, operation.placed_at)
     if status is RfaStatus.APPROVED:
-        return Stage("Approved", DONE, decided_at)
+        return Stage(_words(operation, "rfa.approved"), DONE, decided_at)
     return Stage(status.capitalize(), STOPPED, decided_at)
+
+
+def _words(operation: Operation, type: str) -> str:
+    """Of an event that is a stage: the plan's own, as the event has them. A plan may keep an event from its customer
+    by having no words for it; the stage is there all the same."""
+    return (operation.words or {}).get(type) or EVENT_TYPES[type][1]
 
 
 def _stage(task: Task) -> Stage:
