@@ -6,7 +6,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,12 +99,15 @@ async def _import(engine: "Engine", settings: "Settings", wish: _Wish) -> int:
 
 async def _begun(engine: "Engine", wish: _Wish) -> "Import | None":
     """An import of this very file that was not brought to its end."""
-    from orderup.shops.campaigns.imports import ImportState, digest_of, unfinished_import
+    from orderup.errors import Conflict
+    from orderup.shops.campaigns.imports import ImportState, digest_of, start, unfinished_import
 
     digest, _ = await digest_of(wish.file)
     found = await unfinished_import(engine.database, digest, is_strict=wish.is_strict)
     if found is not None and found.state is ImportState.PLACING:
         typer.echo(f"This file was begun to be imported before: {found.placed:,} campaigns are here. Going on.")
+        with suppress(Conflict):  # somebody else is at it, too: none is placed twice
+            await engine.database.write(partial(start, id=found.id, now=engine.now()))
     return found
 
 
@@ -154,7 +158,7 @@ def _is_agreed(question: str) -> bool:
 
 async def _place(engine: "Engine", found: "Import") -> None:
     from orderup.shops.campaigns.campaigns import add_campaign
-    from orderup.shops.campaigns.imports import find_import
+    from orderup.shops.campaigns.imports import find_import, still_placing
     from orderup.shops.campaigns.placing import Also, Placer, finish
 
     async def place(campaign: "Campaign", also: Also) -> None:
@@ -166,6 +170,7 @@ async def _place(engine: "Engine", found: "Import") -> None:
         while (count := await placer.place_some()) is not None:
             done += count
             move_to(done)
+            await engine.database.write(partial(still_placing, id=found.id, now=engine.now()))
     await engine.database.write(lambda connection: finish(connection, found.id, now=engine.now()))
     after = await find_import(engine.database, found.id)
     left_out = f"; {after.here:,} were here already" if after.here else ""

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from orderup.engine.limit import pause_queue, resume_queue
+from orderup.engine.steer import cancel_operation
 from orderup.model.ids import read_id
 from orderup.model.operation import OperationStatus
 from orderup.shops.campaigns import shop
@@ -143,6 +145,21 @@ async def test_an_import_is_started_once(desk: Served) -> None:
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
     started = next(answer.json() for answer in answers if answer.status_code == 202)
     assert (await until_done(desk, started))["placed"] == 2
+
+
+async def test_an_import_whose_operation_was_cancelled_is_started_again_and_once(desk: Served) -> None:
+    await pause_queue(desk.house.engine, "campaigns/place_campaigns", by="ann")
+    started = (await desk.client.post((await send(desk, many(3))).json()["links"]["start"])).json()
+    assert (await desk.client.post(started["links"]["start"])).status_code == 409
+    await cancel_operation(desk.house.engine, read_id(started["operation_id"]), reason="by mistake")
+    answers = await asyncio.gather(*(desk.client.post(started["links"]["start"]) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
+    again = next(answer.json() for answer in answers if answer.status_code == 202)
+    assert again["operation_id"] != started["operation_id"]
+    await resume_queue(desk.house.engine, "campaigns/place_campaigns")
+    after = await until_done(desk, again)
+    assert (after["state"], after["placed"], after["waiting"]) == ("done", 3, 0)
+    assert await ids_here(desk) == ["campaign-0", "campaign-1", "campaign-2"]
 
 
 async def test_what_is_discarded_cannot_be_started(one_desk: Served) -> None:

@@ -8,19 +8,25 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from orderup.db.connect import open_database
 from orderup.db.database import WriteConnection
 from orderup.db.tables import operations
 from orderup.engine.engine import Engine
+from orderup.engine.place import place_order
+from orderup.engine.steer import cancel_operation, pause_operation
 from orderup.errors import Conflict, Invalid, NotFound
+from orderup.model.operation import OperationStatus
 from orderup.shops.campaigns import shop
 from orderup.shops.campaigns.campaign import MOST_ADS, Campaign
 from orderup.shops.campaigns.campaigns import add_campaign
 from orderup.shops.campaigns.imports import (
     ABANDONED_US,
+    CAMPAIGNS_FORGOTTEN,
+    KEPT_US,
     MOST_ERRORS_KEPT,
+    SILENT_US,
     Import,
     ImportState,
     discard,
@@ -30,10 +36,14 @@ from orderup.shops.campaigns.imports import (
     preview_lines,
     read_errors,
     read_import,
+    read_imports,
     start,
+    still_placing,
+    tidy_up,
     unfinished_import,
+    why_stopped,
 )
-from orderup.shops.campaigns.placing import Also, Placer, finish
+from orderup.shops.campaigns.placing import Also, Placer, finish, plan_import
 from orderup.shops.campaigns.tables import campaigns, import_campaigns, import_errors, import_parts, imports
 from tests.shops.campaigns.files import many, row, write
 
@@ -180,6 +190,42 @@ async def test_what_a_killed_reader_has_left_is_deleted_in_time(engine: Engine, 
     assert await count(engine, import_parts) == 0
 
 
+async def test_a_reader_that_was_given_up_does_not_end_with_half_of_its_file(engine: Engine, tmp_path: Path) -> None:
+    """As one that stood still for long and then goes on: its last slice waits for those who have given it up."""
+    path = write(tmp_path / "a.csv", many(2))
+    given_up: list[asyncio.Task[None]] = []
+
+    def stand_still(_read: int) -> None:
+        long_after = engine.now() + ABANDONED_US + 1_000_000
+        given_up.append(asyncio.create_task(tidy_up(engine.database, now=long_after)))
+
+    with pytest.raises(Conflict, match="was given up"):
+        await read_import(engine, path, name="a.csv", note=stand_still)
+    await asyncio.gather(*given_up)
+    assert [await count(engine, table) for table in (imports, import_parts, import_campaigns)] == [0] * 3
+
+
+async def test_others_write_while_an_old_import_is_forgotten(engine: Engine, tmp_path: Path) -> None:
+    """It is deleted a few rows at a time."""
+    found = await read_import(engine, write(tmp_path / "a.csv", [row(bid="free")]), name="a.csv", is_dry_run=True)
+    rows = [
+        {"import_id": found.id, "campaign_id": f"c{number:06}", "line": number, "ads": 1, "outcome": "placed"}
+        for number in range(4 * CAMPAIGNS_FORGOTTEN)
+    ]
+    await engine.database.write(lambda connection: connection.execute(insert(import_campaigns), rows))
+    forgetting = asyncio.create_task(tidy_up(engine.database, now=found.touched_at + KEPT_US + 1))
+    seen: list[int] = []
+    while not forgetting.done():
+        seen.append(
+            await engine.database.write(
+                lambda connection: connection.rows(select(func.count()).select_from(import_campaigns))[0][0]
+            )
+        )
+    await forgetting
+    assert any(0 < each < len(rows) for each in seen)
+    assert [await count(engine, table) for table in (imports, import_campaigns, import_errors)] == [0] * 3
+
+
 # placing
 
 
@@ -279,6 +325,143 @@ async def test_a_campaign_on_its_way_when_its_import_is_discarded_is_not_placed(
 
     await Placer(found.id, engine.database.read, place).place_some()
     assert (await count(engine, operations), await count(engine, campaigns)) == (0, 0)
+
+
+# what has stopped halfway
+
+
+async def begin_by_operation(engine: Engine, path: Path) -> Import:
+    """As a request does: an operation is to place its campaigns."""
+    found = await read_import(engine, path, name=path.name)
+    await resume(engine, found)
+    return await find_import(engine.database, found.id)
+
+
+async def resume(engine: Engine, found: Import) -> None:
+    def note(connection: WriteConnection, operation_id: int) -> None:
+        start(connection, found.id, now=engine.now(), operation_id=operation_id)
+
+    await place_order(engine, shop.name, plan_import(found.id), also=note)
+
+
+async def say_how_it_became(engine: Engine, operation_id: int, status: OperationStatus | None) -> None:
+    """None: it has been pruned."""
+    its_row = operations.c.id == operation_id
+
+    def write_down(connection: WriteConnection) -> None:
+        if status is None:
+            connection.execute(delete(operations).where(its_row))
+        else:
+            connection.execute(update(operations).where(its_row).values(status=status, finished_at=engine.now()))
+
+    await engine.database.write(write_down)
+
+
+@pytest.mark.parametrize(
+    ("became", "said"),
+    [
+        (OperationStatus.CANCELLED, "was cancelled"),
+        (OperationStatus.ERRORED, "has failed"),
+        (OperationStatus.COMPLETED, "is over"),
+        (None, "is gone"),
+    ],
+)
+async def test_an_import_goes_on_once_the_operation_that_placed_it_is_over(
+    engine: Engine, tmp_path: Path, became: OperationStatus | None, said: str
+) -> None:
+    begun = await begin_by_operation(engine, write(tmp_path / "a.csv", many(5, groups=4, ads=300)))
+    with pytest.raises(Cut):
+        await place_all(engine, begun.id, cut_after=2)
+    with pytest.raises(Conflict, match="is placing"):
+        await resume(engine, begun)
+    assert begun.operation_id is not None
+    await say_how_it_became(engine, begun.operation_id, became)
+    if became is None:  # which is believed after a minute
+        await engine.database.write(
+            lambda connection: connection.execute(update(imports).values(touched_at=begun.touched_at - SILENT_US - 1))
+        )
+    stopped = await find_import(engine.database, begun.id)
+    assert said in (why_stopped(stopped, now=engine.now()) or "")
+    await resume(engine, begun)
+    resumed = await find_import(engine.database, begun.id)
+    assert resumed.operation_id not in {None, begun.operation_id}
+    assert why_stopped(resumed, now=engine.now()) is None
+    await place_all(engine, begun.id)
+    after = await find_import(engine.database, begun.id)
+    assert (after.state, after.placed, after.waiting) == ("done", 5, 0)
+    assert await ids_here(engine) == ids_of(5)
+
+
+async def test_an_import_whose_operation_is_cancelled_is_resumed_once(engine: Engine, tmp_path: Path) -> None:
+    begun = await begin_by_operation(engine, write(tmp_path / "a.csv", many(3)))
+    assert begun.operation_id is not None
+    await cancel_operation(engine, begun.operation_id, reason="by mistake")
+    outcomes = await asyncio.gather(*(resume(engine, begun) for _ in range(4)), return_exceptions=True)
+    assert [type(each) for each in outcomes if each is not None] == [Conflict] * 3
+    # what was refused has placed no operation, either
+    assert await count(engine, operations) == 2
+
+
+async def test_an_import_whose_operation_is_paused_has_not_stopped(engine: Engine, tmp_path: Path) -> None:
+    begun = await begin_by_operation(engine, write(tmp_path / "a.csv", many(3)))
+    assert begun.operation_id is not None
+    await pause_operation(engine, begun.operation_id)
+    assert why_stopped(await find_import(engine.database, begun.id), now=engine.now()) is None
+    with pytest.raises(Conflict, match="is placing"):
+        await resume(engine, begun)
+
+
+async def test_an_import_goes_on_once_nothing_is_heard_of_the_command_that_placed_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    found = await begin(engine, write(tmp_path / "a.csv", many(5, groups=4, ads=300)))
+    with pytest.raises(Cut):
+        await place_all(engine, found.id, cut_after=2)
+    begun_at = (await find_import(engine.database, found.id)).touched_at
+    later = begun_at + SILENT_US
+    await engine.database.write(partial(still_placing, id=found.id, now=later))
+    found = await find_import(engine.database, found.id)
+    assert why_stopped(found, now=later + SILENT_US) is None
+    with pytest.raises(Conflict, match="is placing"):
+        await engine.database.write(partial(start, id=found.id, now=later + SILENT_US))
+    assert "the command that placed its campaigns" in (why_stopped(found, now=later + SILENT_US + 1) or "")
+    await engine.database.write(partial(start, id=found.id, now=later + SILENT_US + 1))
+    await place_all(engine, found.id)
+    assert await ids_here(engine) == ids_of(5)
+    assert await count(engine, operations) == 5
+
+
+# how many there are
+
+
+async def test_what_is_looked_at_again_and_again_is_not_counted_again(engine: Engine, tmp_path: Path) -> None:
+    """What is in the tables of an import that has ended does not matter to a look, however much that is."""
+    await place_all(engine, (await begin(engine, write(tmp_path / "a.csv", many(1)))).id)
+    done = await begin(engine, write(tmp_path / "b.csv", many(4)))
+    await place_all(engine, done.id)
+    stopped = await begin(engine, write(tmp_path / "c.csv", [*many(4), *(row(campaign_id=f"c{n}") for n in range(3))]))
+    await engine.database.write(partial(discard, id=stopped.id, now=engine.now()))
+    await read_import(engine, write(tmp_path / "d.csv", many(6)), name="d.csv")  # counts what has ended
+    expected = [("ready", 0, 4, 2), ("discarded", 0, 4, 0), ("done", 3, 1, 0), ("done", 1, 0, 0)]
+    assert await counts(engine) == expected
+    await engine.database.write(
+        lambda connection: connection.execute(delete(import_campaigns).where(import_campaigns.c.outcome.is_not(None)))
+    )
+    assert await counts(engine) == expected
+
+
+async def counts(engine: Engine) -> list[tuple[str, int, int, int]]:
+    found = await engine.database.read(partial(read_imports, condition=imports.c.id > 0))
+    return [(each.state, each.placed, each.here, each.waiting) for each in found]
+
+
+async def test_an_import_that_is_being_placed_is_counted_as_it_goes(engine: Engine, tmp_path: Path) -> None:
+    await place_all(engine, (await begin(engine, write(tmp_path / "a.csv", many(1)))).id)
+    found = await begin(engine, write(tmp_path / "b.csv", many(5, groups=4, ads=300)))
+    assert (await counts(engine))[0] == ("placing", 0, 1, 4)
+    with pytest.raises(Cut):
+        await place_all(engine, found.id, cut_after=2)
+    assert (await counts(engine))[0] == ("placing", 2, 1, 2)
 
 
 async def test_an_import_that_is_not_there_is_not_found(engine: Engine) -> None:

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from orderup.engine.limit import pause_queue, rest_until, resume_queue
+from orderup.engine.steer import cancel_operation
 from orderup.model.ids import read_id
 from orderup.model.operation import OperationStatus
 from orderup.sandbox.server import Sandbox
@@ -136,9 +137,17 @@ async def test_the_list_tells_how_far_each_campaign_is(desk: Served) -> None:
     assert cell(rows[failed], "Why").endswith("Rejected by policy")
     assert cell(rows[waiting], "Campaign") == "Campaign autumn autumn"
     assert cell(rows[waiting], "Status") == "running"
-    assert "About 19 things are still to be submitted" in words_of(page)
+    assert " 19 things are still to be submitted" in words_of(page)
     listed = await staff_page(desk, "/campaigns?status=errored")
     assert re.findall(r'id="campaign-(\w+)"', listed) == [failed]
+
+
+async def test_what_is_submitted_and_not_judged_is_not_still_to_be_submitted(desk: Served) -> None:
+    await pause_queue(desk.house.engine, "campaigns/follow", by="ann")
+    ids = [await submit(desk, name=f"c{number}", groups=1, ads=1) for number in range(4)]
+    for id in ids:
+        await desk.until_stands(read_id(id), lambda found: found.open == 5)
+    assert " 8 things are still to be submitted" in await words_at(desk, "/campaigns")
 
 
 async def test_older_campaigns_are_on_the_next_page(one_desk: Served) -> None:
@@ -402,6 +411,30 @@ async def test_an_import_is_discarded(one_desk: Served) -> None:
     assert buttons(page) == []
     await send(one_desk, path, {"verb": "start"}, code=409)
     assert "There is no campaign yet" in await words_at(one_desk, "/campaigns")
+
+
+async def test_an_import_that_has_stopped_is_resumed_by_its_button(desk: Served) -> None:
+    engine = desk.house.engine
+    await pause_queue(engine, "campaigns/place_campaigns", by="ann")
+    path = await upload(desk, sample())
+    await push(desk, path, "Import 2 campaigns")
+    page = await staff_page(desk, path)
+    assert "placing Its campaigns are being placed." in words_of(page)
+    assert buttons(page) == ["Stop, discard the rest"]
+    placing = (await desk.client.get(f"{desk.front}/campaigns{path}")).json()["operation_id"]
+    await cancel_operation(engine, read_id(placing), reason="by mistake")
+    page = await staff_page(desk, path)
+    assert "It has stopped: the operation that placed its campaigns was cancelled." in words_of(page)
+    assert buttons(page) == ["Resume", "Discard the rest"]
+    assert "0 of 2 campaigns are here, and it has stopped" in await words_at(desk, "/imports")
+    await push(desk, path, "Resume")
+    await resume_queue(engine, "campaigns/place_campaigns")
+
+    async def is_done() -> str | None:
+        found = await staff_page(desk, path)
+        return found if "2 campaigns are here and will be submitted" in words_of(found) else None
+
+    await desk.until(is_done)
 
 
 @pytest.mark.parametrize(

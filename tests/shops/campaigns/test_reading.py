@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orderup.errors import Invalid
-from orderup.shops.campaigns.campaign import COLUMNS, MOST_GROUPS, Campaign
+from orderup.shops.campaigns.campaign import CAMPAIGN_COLUMNS, COLUMNS, GROUP_COLUMNS, MOST_GROUPS, Campaign
 from orderup.shops.campaigns.reading import Part, Problem, merge, read_slices
 from tests.shops.campaigns.files import many, row, text_of
 
@@ -117,12 +117,18 @@ def test_each_wrong_cell_is_told_with_its_line_and_column_and_the_rest_is_read(t
     assert told(problems) == [(3, "bid"), (3, "ad_id"), (3, "click_url")]
 
 
-def test_the_line_is_where_the_row_begins(tmp_path: Path) -> None:
-    rows = [row(), row(ad_id="ad-2", targeting_geo="FR\nDE\nIT"), row(ad_id="ad-3", status="")]
+def test_a_cell_over_several_lines_is_told_and_the_rows_after_it_are_read(tmp_path: Path) -> None:
+    rows = [row(), row(ad_id="ad-2", targeting_geo="FR\nDE\nIT"), row(ad_id="ad-3", status=""), row(ad_id="ad-4")]
     campaigns, problems = read(text_of(rows), tmp_path)
-    assert told(problems) == [(3, "targeting_geo"), (6, "status")]
+    assert told(problems) == [(3, "targeting_geo"), (4, None), (5, None), (6, "status")]
+    assert "not closed in this line" in problems[0].message
+    assert shape(campaigns) == {"summer": {"young": ["ad-1", "ad-4"]}}
+
+
+def test_a_cell_with_another_end_of_a_line_in_it_is_wrong(tmp_path: Path) -> None:
+    _, problems = read(text_of([row(targeting_geo="FR\u2028DE")]), tmp_path)
+    assert told(problems) == [(2, "targeting_geo")]
     assert "line break" in problems[0].message
-    assert shape(campaigns) == {"summer": {"young": ["ad-1"]}}
 
 
 @pytest.mark.parametrize(("change", "word"), [("cut", "fewer"), ("add", "more")])
@@ -149,19 +155,45 @@ def test_a_cell_that_is_too_long_is_wrong_and_the_rest_is_read(tmp_path: Path, s
     assert shape(campaigns) == {"summer": {"young": ["ad-1", "ad-3"]}}
 
 
-def test_a_quote_that_is_never_closed_is_told_where_it_begins(tmp_path: Path) -> None:
-    text = text_of([row(), row(ad_id="ad-2")]).replace("ad-2,banner", 'ad-2,"banner')
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("wrong", [[9], [9, 200], [9, 10, 299]])
+def test_a_quote_that_is_not_closed_costs_its_own_row_only(tmp_path: Path, wrong: list[int], end: str) -> None:
+    lines = text_of([row(ad_id=f"ad-{number}") for number in range(300)]).splitlines()
+    for number in wrong:
+        lines[number + 1] = lines[number + 1].replace(",banner,", ',"banner,')
+    campaigns, problems = read(end.join(lines), tmp_path)
+    assert told(problems) == [(number + 2, "ad_type") for number in wrong]
+    assert "opens a quote that is not closed in this line" in problems[0].message
+    assert shape(campaigns) == {"summer": {"young": [f"ad-{each}" for each in range(300) if each not in wrong]}}
+
+
+def test_a_quote_that_is_closed_too_early_is_told_with_its_column(tmp_path: Path) -> None:
+    text = text_of([row(), row(ad_id="ad-2"), row(ad_id="ad-3")]).replace("ad-2,banner", 'ad-2,"banner"s')
     campaigns, problems = read(text, tmp_path)
-    assert shape(campaigns) == {"summer": {"young": ["ad-1"]}}
+    assert told(problems) == [(3, "ad_type")]
+    assert "goes on after its quotes" in problems[0].message
+    assert shape(campaigns) == {"summer": {"young": ["ad-1", "ad-3"]}}
+
+
+def test_a_long_line_in_quotes_costs_its_own_row_only(tmp_path: Path) -> None:
+    rows = [row(), row(ad_id="ad-2", campaign_name="x, " * 50_000), *(row(ad_id=f"more-{each}") for each in range(300))]
+    campaigns, problems = read(text_of(rows), tmp_path)
     assert told(problems) == [(3, None)]
+    assert len(campaigns["summer"].ad_groups[0].ads) == 301
 
 
-def test_a_quote_that_is_never_closed_does_not_take_the_whole_file_into_memory(tmp_path: Path) -> None:
-    rows = [row(ad_id=f"ad-{number}") for number in range(5_000)]
-    text = text_of(rows).replace("ad-0,banner", 'ad-0,"banner')
-    campaigns, problems = read(text, tmp_path)
-    assert problems[0].line == 2
-    assert len(campaigns["summer"].ad_groups[0].ads) > 4_000
+def test_a_quote_that_is_not_closed_in_the_header_refuses_the_file(tmp_path: Path) -> None:
+    assert "opens a quote that is not closed" in refused(text_of([row()]).replace("bid,", '"bid,', 1), tmp_path)
+
+
+def test_what_is_right_for_an_ad_group_may_be_wrong_for_a_campaign(tmp_path: Path) -> None:
+    """The cells of both are the same here, and each row's are checked for what they are."""
+    group = dict(zip(GROUP_COLUMNS, ("g", "G", "1", "18-25", "music", "FR"), strict=True))
+    campaign = dict(zip(CAMPAIGN_COLUMNS, group.values(), strict=True))
+    rows = [row(**group), row(ad_id="ad-2", **campaign), row(ad_id="ad-3", **campaign, **group)]
+    campaigns, problems = read(text_of(rows), tmp_path)
+    assert shape(campaigns) == {"summer": {"g": ["ad-1"]}}
+    assert told(problems) == [(line, column) for line in (3, 4) for column in ("start_date", "end_date")]
 
 
 def test_rows_of_a_campaign_agree_about_it(tmp_path: Path) -> None:

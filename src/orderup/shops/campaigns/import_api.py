@@ -62,7 +62,7 @@ BODY = {
 
 
 class ErrorView(BaseModel):
-    """line: where the row begins. column: null if it is the whole row."""
+    """line: of the file, from 1. column: null if it is the whole row."""
 
     line: int
     column: str | None
@@ -208,7 +208,7 @@ async def post_start(request: Request, _caller: AsStaff, id: str) -> Response:
 
 
 async def start_import(request: Request, id: int) -> None:
-    """Raises Conflict if it is not ready."""
+    """Raises Conflict if it is not ready, nor stopped halfway."""
     engine = engine_of(request)
 
     def note(connection: WriteConnection, operation_id: int) -> None:

@@ -23,9 +23,11 @@ from orderup.shops.campaigns.imports import (
     estimate,
     find_import,
     in_words,
+    keep_counts,
     read_errors,
     read_import,
     read_imports,
+    why_stopped,
 )
 from orderup.shops.campaigns.pages import address_of, page
 from orderup.shops.campaigns.tables import campaigns, import_campaigns, imports
@@ -71,13 +73,16 @@ async def show_imports(request: Request, _caller: AsStaff, cursor: CursorFilter 
 async def _show_imports(request: Request, *, cursor: str | None = None, code: int = 200, problem: str = "") -> Response:
     [before] = read_cursor(cursor) or (LARGEST_ID,)
     earlier = imports.c.id < before
-    found = await engine_of(request).database.read(partial(read_imports, condition=earlier, most=A_PAGE + 1))
+    engine = engine_of(request)
+    found = await engine.database.read(partial(read_imports, condition=earlier, most=A_PAGE + 1))
+    await keep_counts(engine.database, found)
     return page(
         request,
         "campaigns/imports.html",
         here="imports",
         code=code,
         imports=found[:A_PAGE],
+        stopped={each.id for each in found if why_stopped(each, now=engine.now())},
         cursor=show_cursor(found[A_PAGE - 1].id) if len(found) > A_PAGE else None,
         columns=COLUMNS,
         megabytes=settings_of(request).import_megabytes,
@@ -107,15 +112,17 @@ async def send_file(request: Request, caller: AsStaff) -> Response:
 
 @pages.get("/imports/{id}")
 async def show_import(request: Request, _caller: AsStaff, id: str, cursor: CursorFilter = None) -> Response:
-    found = await _find(request, id)
+    engine, found = engine_of(request), await _find(request, id)
     [after] = read_cursor(cursor) or (-1,)
 
     def read(connection: ReadConnection) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
         errors = read_errors(connection, found.id, after=after, most=ERRORS_A_PAGE + 1)
-        here, placed = (campaigns_of(connection, found.id, outcome) for outcome in ("here", "placed"))
+        # where there are none, all campaigns would be looked through for them
+        here = campaigns_of(connection, found.id, "here") if found.here else []
+        placed = campaigns_of(connection, found.id, "placed") if found.placed else []
         return errors, here, placed
 
-    errors, here, placed = await engine_of(request).database.read(read)
+    errors, here, placed = await engine.database.read(read)
     a_minute = settings_of(request).dsp_requests_a_minute
     took = estimate(found.campaigns, found.ad_groups, found.ads, a_minute)
     return page(
@@ -123,6 +130,7 @@ async def show_import(request: Request, _caller: AsStaff, id: str, cursor: Curso
         "campaigns/import.html",
         here="imports",
         found=found,
+        stopped=why_stopped(found, now=engine.now()),
         errors=[problem for _, problem in errors[:ERRORS_A_PAGE]],
         cursor=show_cursor(errors[ERRORS_A_PAGE - 1][0]) if len(errors) > ERRORS_A_PAGE else None,
         kept=MOST_ERRORS_KEPT,

@@ -3,6 +3,9 @@
 What was read of a campaign lies in parts until the campaign is placed, and is deleted in the very transaction that
 places it. So whoever places an import goes on where the last one was killed, several may do it at once, and no campaign
 is placed twice. A campaign whose id is here already is left out, whoever placed it and when.
+
+An import may be looked at every two seconds. How many campaigns it has is therefore in its row, which is not so with
+those that are placed: they are what does not wait any more, and once the import has ended they are counted for good.
 """
 
 import asyncio
@@ -15,12 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import and_, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, true, tuple_, update
 
 from orderup.db.database import Database, ReadConnection, WriteConnection
+from orderup.db.tables import operations
 from orderup.engine.engine import Engine
 from orderup.errors import Conflict, Invalid, NotFound
 from orderup.model.ids import show_id
+from orderup.model.operation import OperationStatus
 from orderup.model.times import as_micros
 from orderup.shops.campaigns.campaign import MOST_ADS, Campaign
 from orderup.shops.campaigns.reading import Merged, Part, Problem, Slice, merge, read_slices, too_many_ads
@@ -31,7 +36,12 @@ MOST_ERRORS_KEPT = 1_000
 ROWS_AT_ONCE, CAMPAIGNS_AT_ONCE = 4_000, 500
 # Whoever reads a file gets on by the second; one that has not for so long was killed.
 ABANDONED_US = as_micros(timedelta(minutes=10))
+# A command that places campaigns gets on several times a second, too.
+SILENT_US = as_micros(timedelta(minutes=1))
 KEPT_US = as_micros(timedelta(days=90))
+# What is forgotten is deleted in so many transactions at most, by whoever sends the next file; the rest by later ones.
+# In one of them so many campaigns go, or parts with not many rows of the file: others write in between.
+FORGETS, CAMPAIGNS_FORGOTTEN, PARTS_FORGOTTEN = 200, 2_000, 500
 _decode = msgspec.json.Decoder(Part).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -46,9 +56,13 @@ class ImportState(StrEnum):
     DISCARDED = "discarded"
 
 
+_ENDED = (ImportState.DONE, ImportState.DISCARDED)
+
+
 class Import(msgspec.Struct, frozen=True):
     """read, size: bytes. rows: of the file, with wrong ones. campaigns, ad_groups, ads: that can be placed, with those
-    that are `here` already. placed, waiting: of the campaigns, how many are and are not yet."""
+    that are `here` already. placed, waiting: of the campaigns, how many are and are not yet. has_counts: whether these
+    are for good, and in its row. operation_status: of what places its campaigns; None if that is gone, too."""
 
     id: int
     name: str
@@ -69,6 +83,8 @@ class Import(msgspec.Struct, frozen=True):
     operation_id: int | None
     placed: int
     waiting: int
+    has_counts: bool
+    operation_status: str | None
 
 
 class Estimate(NamedTuple):
@@ -162,13 +178,15 @@ async def read_import(
     database, id = engine.database, engine.new_id(engine.now())
     digest, size = await digest_of(path)
     row = {"id": id, "name": name, "digest": digest, "is_strict": int(is_strict), "by": by, "size": size}
+    await tidy_up(database, now=engine.now())
     await database.write(lambda connection: _begin(connection, row, now=engine.now()))
     try:
         reader = _ImportReader(engine, id)
         await reader.read(path, note)
         await reader.check()
     except Invalid:
-        await database.write(lambda connection: _delete_imports(connection, imports.c.id == id))
+        while await database.write(partial(_delete_some, id)):
+            pass
         raise
     is_over = is_dry_run or (is_strict and reader.errors > 0)
     state = ImportState.DISCARDED if is_over else ImportState.READY
@@ -178,34 +196,78 @@ async def read_import(
 
 def _begin(connection: WriteConnection, row: Mapping[str, Any], *, now: int) -> None:
     zeros = dict.fromkeys(("read", "rows", "campaigns", "ad_groups", "ads", "here", "errors"), 0)
-    forget_imports(connection, now=now)
     begun = {**row, **zeros, "state": ImportState.READING, "began_at": now, "touched_at": now}
     connection.execute(insert(imports).values(begun))
 
 
-def forget_imports(connection: WriteConnection, *, now: int) -> None:
-    """Delete those whose reader was killed, and those that ended long ago."""
+async def tidy_up(database: Database, *, now: int) -> None:
+    """Count what has ended; forget what ended long ago, or whose reader was killed: some of it, if that is much."""
+    ended = imports.c.state.in_(_ENDED) & imports.c.placed.is_(None)
+    await keep_counts(database, await database.read(partial(read_imports, condition=ended)))
+    ids = await database.write(partial(_give_up, now=now))
+    for _ in range(FORGETS):
+        if not ids:
+            return
+        if not await database.write(partial(_delete_some, ids[-1])):
+            ids.pop()
+
+
+def _give_up(connection: WriteConnection, *, now: int) -> list[int]:
+    """The imports to forget. Those whose reader was killed are discarded first: should he be alive after all, he does
+    not end with half of what he has read."""
     is_abandoned = and_(imports.c.state == ImportState.READING, imports.c.touched_at < now - ABANDONED_US)
-    has_ended = imports.c.state.in_([ImportState.DONE, ImportState.DISCARDED])
-    _delete_imports(connection, is_abandoned | and_(has_ended, imports.c.touched_at < now - KEPT_US))
+    given_up = {"state": ImportState.DISCARDED, "touched_at": 0, "placed": 0}
+    connection.execute(update(imports).where(is_abandoned).values(given_up))
+    old = imports.c.state.in_(_ENDED) & (imports.c.touched_at < now - KEPT_US)
+    return [row[0] for row in connection.rows(select(imports.c.id).where(old))]
 
 
-def _delete_imports(connection: WriteConnection, condition: Any) -> None:
-    ids = [row[0] for row in connection.rows(select(imports.c.id).where(condition))]
-    if not ids:
-        return
-    for table in (import_parts, import_campaigns, import_errors):
-        connection.execute(delete(table).where(table.c.import_id.in_(ids)))
-    connection.execute(delete(imports).where(imports.c.id.in_(ids)))
+def _delete_some(id: int, connection: WriteConnection) -> bool:
+    """Some rows of an import, itself at last; whether anything is left of it."""
+    for table, next_of in ((import_parts, _next_parts), (import_campaigns, _next_campaigns)):
+        if (some := next_of(id, connection)) is not None:
+            connection.execute(delete(table).where(table.c.import_id == id, some))
+            return True
+    connection.execute(delete(import_errors).where(import_errors.c.import_id == id))
+    connection.execute(delete(imports).where(imports.c.id == id))
+    return False
+
+
+def _next_parts(id: int, connection: ReadConnection) -> ColumnElement[bool] | None:
+    """The parts that go next; None if there are no more."""
+    table = import_parts
+    key = (table.c.campaign_id, table.c.number)
+    statement = select(*key, table.c.rows).where(table.c.import_id == id).order_by(*key).limit(PARTS_FORGOTTEN)
+    last, rows = None, 0
+    for campaign_id, number, count in connection.rows(statement):
+        rows += count
+        if last is not None and rows > ROWS_AT_ONCE:
+            break
+        last = (campaign_id, number)
+    return None if last is None else tuple_(*key) <= tuple_(*last)
+
+
+def _next_campaigns(id: int, connection: ReadConnection) -> ColumnElement[bool] | None:
+    column = import_campaigns.c.campaign_id
+    some = select(column).where(import_campaigns.c.import_id == id).order_by(column).limit(CAMPAIGNS_FORGOTTEN)
+    last = connection.execute(select(func.max(some.subquery().c.campaign_id))).scalar()
+    return None if last is None else column <= last
 
 
 def _end_reading(
     connection: WriteConnection, id: int, state: ImportState, counts: Mapping[str, int], *, now: int
 ) -> None:
-    values = {**counts, "state": state, "touched_at": now}
-    connection.execute(update(imports).where(imports.c.id == id).values(values))
+    placed = 0 if state is ImportState.DISCARDED else None
+    _get_on(connection, id, {**counts, "state": state, "touched_at": now, "placed": placed})
     if state is ImportState.DISCARDED:
         _drop_staged(connection, id)
+
+
+def _get_on(connection: WriteConnection, id: int, values: Mapping[str, Any]) -> None:
+    """Raises Conflict if somebody has given it up meanwhile."""
+    here = (imports.c.id == id) & (imports.c.state == ImportState.READING)
+    if connection.execute(update(imports).where(here).values(values)).rowcount != 1:
+        raise Conflict(f"Import {show_id(id)} was given up: for ten minutes it did not get on. Send the file again.")
 
 
 def _drop_staged(connection: WriteConnection, id: int) -> None:
@@ -301,11 +363,10 @@ class _ImportReader:
         so_far: Mapping[str, int],
         connection: WriteConnection,
     ) -> None:
+        _get_on(connection, self.id, {**so_far, "touched_at": self.engine.now()})
         for each, into in ((table, rows), (import_errors, errors)):
             if into:
                 connection.execute(insert(each), into)
-        values = {**so_far, "touched_at": self.engine.now()}
-        connection.execute(update(imports).where(imports.c.id == self.id).values(values))
 
 
 def _next_of(slices: Iterator[Slice]) -> tuple[Slice, list[dict[str, Any]]] | None:
@@ -398,6 +459,7 @@ async def find_import(database: Database, id: int) -> Import:
     found = await database.read(lambda connection: read_imports(connection, imports.c.id == id))
     if not found:
         raise NotFound("import", show_id(id))
+    await keep_counts(database, found)
     return found[0]
 
 
@@ -411,17 +473,47 @@ async def unfinished_import(database: Database, digest: str, *, is_strict: bool)
 
 def read_imports(connection: ReadConnection, condition: Any, *, most: int = 50) -> list[Import]:
     """The newest first."""
-    rows = connection.execute(select(imports).where(condition).order_by(imports.c.id.desc()).limit(most))
+    joined = imports.outerjoin(operations, operations.c.id == imports.c.operation_id)
+    statement = select(imports, operations.c.status.label("operation_status")).select_from(joined).where(condition)
+    rows = connection.execute(statement.order_by(imports.c.id.desc()).limit(most))
     return [_import(connection, dict(row)) for row in rows.mappings()]
 
 
 def _import(connection: ReadConnection, row: dict[str, Any]) -> Import:
-    table = import_campaigns
-    counted = select(table.c.outcome, func.count()).where(table.c.import_id == row["id"]).group_by(table.c.outcome)
-    outcomes = {row[0]: int(row[1]) for row in connection.rows(counted)}
     row["is_strict"], row["state"] = bool(row["is_strict"]), ImportState(row["state"])
-    row["here"] = outcomes.get("here", row["here"])
-    return Import(**row, placed=outcomes.get("placed", 0), waiting=outcomes.get(None, 0))
+    has_counts, waiting = row["placed"] is not None, 0
+    if row["state"] not in _ENDED:
+        left = row["campaigns"] - row["here"]
+        waiting = _waiting(connection, row["id"]) if row["state"] is ImportState.PLACING else left
+        row["placed"] = left - waiting
+    elif not has_counts:
+        row.update(_count_outcomes(connection, row["id"]))
+    return Import(**row, waiting=waiting, has_counts=has_counts)
+
+
+def _waiting(connection: ReadConnection, id: int) -> int:
+    here = (import_campaigns.c.import_id == id) & import_campaigns.c.outcome.is_(None)
+    return int(connection.rows(select(func.count()).select_from(import_campaigns).where(here))[0][0])
+
+
+def _count_outcomes(connection: ReadConnection, id: int) -> dict[str, int]:
+    table = import_campaigns
+    theirs = (table.c.import_id == id) & table.c.outcome.is_not(None)
+    counted = select(table.c.outcome, func.count()).where(theirs).group_by(table.c.outcome)
+    return {"placed": 0, "here": 0} | {row[0]: int(row[1]) for row in connection.rows(counted)}
+
+
+async def keep_counts(database: Database, some: Sequence[Import]) -> None:
+    """Write down what was counted of those that have ended: it stays so, and nobody needs to count it again."""
+
+    def write(connection: WriteConnection) -> None:
+        for each in ended:
+            values = {"placed": each.placed, "here": each.here}
+            connection.execute(update(imports).where(imports.c.id == each.id).values(values))
+
+    ended = [each for each in some if each.state in _ENDED and not each.has_counts]
+    if ended:
+        await database.write(write)
 
 
 def read_errors(
@@ -438,22 +530,59 @@ def read_errors(
 # going on, or not
 
 
+def why_stopped(found: Import, *, now: int) -> str | None:
+    """Why its campaigns are not placed any more, though they are to be; None if that is not so."""
+    if found.state is not ImportState.PLACING:
+        return None
+    if found.operation_status is None:
+        # also of an operation: one that is being placed beside this look, in the same transaction, is not there yet
+        if found.touched_at >= now - SILENT_US:
+            return None
+        if found.operation_id is not None:
+            return "the operation that placed its campaigns is gone"
+        return "the command that placed its campaigns has not been heard of for a minute"
+    if not OperationStatus(found.operation_status).is_final:
+        return None
+    became = {OperationStatus.CANCELLED: "was cancelled", OperationStatus.ERRORED: "has failed"}
+    return f"the operation that placed its campaigns {became.get(OperationStatus(found.operation_status), 'is over')}"
+
+
 def start(connection: WriteConnection, id: int, *, now: int, operation_id: int | None = None) -> None:
-    """Raises NotFound; Conflict if it is not ready."""
-    _move(connection, id, [ImportState.READY], ImportState.PLACING, now=now, operation_id=operation_id)
+    """From now on this operation places its campaigns, or else a command that says `still_placing`. Raises NotFound;
+    Conflict if it is not ready, unless it has stopped halfway."""
+    before, as_seen = ImportState.READY, []
+    found = read_imports(connection, imports.c.id == id)
+    if found and why_stopped(found[0], now=now) is not None:
+        # of several who resume it at once one does
+        before, as_seen = ImportState.PLACING, [imports.c.touched_at == found[0].touched_at]
+        as_seen.append(imports.c.operation_id.is_not_distinct_from(found[0].operation_id))
+    _move(connection, id, [before], ImportState.PLACING, as_seen, now=now, operation_id=operation_id)
+
+
+def still_placing(connection: WriteConnection, id: int, *, now: int) -> None:
+    """A command says so now and then, for nobody else could know."""
+    its_own = (imports.c.id == id) & (imports.c.state == ImportState.PLACING) & imports.c.operation_id.is_(None)
+    connection.execute(update(imports).where(its_own).values(touched_at=now))
 
 
 def discard(connection: WriteConnection, id: int, *, now: int) -> None:
     """What was not placed is dropped. Raises NotFound; Conflict if it is over, or is being read."""
-    _move(connection, id, [ImportState.READY, ImportState.PLACING], ImportState.DISCARDED, now=now)
+    _move(connection, id, [ImportState.READY, ImportState.PLACING], ImportState.DISCARDED, [], now=now)
     _drop_staged(connection, id)
 
 
 def _move(
-    connection: WriteConnection, id: int, before: Sequence[ImportState], after: ImportState, *, now: int, **values: Any
+    connection: WriteConnection,
+    id: int,
+    before: Sequence[ImportState],
+    after: ImportState,
+    as_seen: Sequence[ColumnElement[bool]],
+    *,
+    now: int,
+    **values: Any,
 ) -> None:
     here = (imports.c.id == id) & imports.c.state.in_(before)
-    moved = connection.execute(update(imports).where(here).values(state=after, touched_at=now, **values))
+    moved = connection.execute(update(imports).where(here, *as_seen).values(state=after, touched_at=now, **values))
     if moved.rowcount == 1:
         return
     found = connection.rows(select(imports.c.state).where(imports.c.id == id))

@@ -2,10 +2,14 @@
 
 A row is an ad, with the columns of its ad group and its campaign. The rows of a campaign may lie anywhere in the file:
 each slice gives a `Part` of each campaign that it has rows of, and `merge` makes the campaign of its parts. Whatever is
-wrong is told with its line, which is the one where the row begins, and its column.
+wrong is told with its line and its column.
+
+Each line is a row by itself, for no cell may hold a line break: a quote that nobody closes spoils its own row, and not
+all that follow up to the next quote.
 """
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader, TextIOWrapper
@@ -33,10 +37,12 @@ from orderup.shops.campaigns.campaign import (
 ROWS_IN_A_SLICE = 4_000
 # Seventeen cells as long as they may be are less. Nobody has to read on for ever to find the end of a line.
 LONGEST_LINE = 100_000
-# Cells of campaigns and ad groups that were checked and are remembered, for they come again in row after row.
-MOST_REMEMBERED = 5_000
+# So many campaigns' cells, and ad groups', that were checked are remembered, for they come again in row after row.
+CAMPAIGNS_REMEMBERED, GROUPS_REMEMBERED = 1_000, 4_000
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# A cell whose quotes are right, up to the next one. Nothing is tried twice: the line may be long.
+RIGHT_CELL = re.compile(r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",][^,]*+)?+(?:,|$)')
 
 Cells = tuple[str, ...]
 
@@ -112,16 +118,26 @@ def _first_line_of_another_encoding(path: Path) -> int:
 
 
 class _Lines:
-    """The lines of a file, for the module csv: one that has no end is cut, and noted."""
+    """The lines of a file, for the module csv, which gets one for each row: if it asks for another, a quote is open. A
+    line that has no end is cut, and noted."""
 
     def __init__(self, file: IO[str]) -> None:
-        self.file, self.is_overlong = file, False
+        self.file, self.line, self.number = file, "", 0
+        self.is_due = self.is_open = self.is_overlong = False
+
+    def begin_row(self) -> None:
+        self.is_due, self.is_open, self.is_overlong = True, False, False
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self.file.readline(LONGEST_LINE)
+        if not self.is_due:
+            self.is_open = True
+            raise StopIteration
+        self.is_due = False
+        self.number += 1
+        line = self.line = self.file.readline(LONGEST_LINE)
         if len(line) == LONGEST_LINE and not line.endswith(("\n", "\r")):
             self.is_overlong = True
             while (rest := self.file.readline(LONGEST_LINE)) and not rest.endswith(("\n", "\r")):
@@ -131,36 +147,60 @@ class _Lines:
         return line
 
 
+class _Sort:
+    """The columns of what comes again in many rows, a campaign or an ad group. Each sort remembers its own cells: what
+    is right in those of one may be wrong in the other's."""
+
+    def __init__(self, header: Sequence[str], columns: Sequence[str], *, most: int) -> None:
+        self.columns, self.most = columns, most
+        self.take = itemgetter(*map(header.index, columns))
+        self.remembered: dict[Cells, Cells | list[tuple[str, str]]] = {}
+
+    def checked(self, row: Sequence[str]) -> Cells | list[tuple[str, str]]:
+        cells = self.take(row)
+        known = self.remembered.get(cells)
+        if known is None:
+            if len(self.remembered) >= self.most:
+                self.remembered.clear()
+            known = self.remembered[cells] = _check_cells(cells, self.columns)
+        return known
+
+
 class _Reader:
     def __init__(self, file: BufferedReader, text: TextIOWrapper) -> None:
         self.file, self.lines = file, _Lines(text)
         self.rows = csv.reader(self.lines, strict=True)
         self.line = 0
-        self.remembered: dict[Cells, Cells | list[tuple[str, str]]] = {}
+        self.header: list[str] = []
 
     def slices(self, most: int) -> Iterator[Slice]:
-        header = self._header()
-        self.width = len(header)
-        self.take = [itemgetter(*map(header.index, columns)) for columns in (CAMPAIGN_COLUMNS, GROUP_COLUMNS)]
+        self.header = header = self._header()
+        self.campaign = _Sort(header, CAMPAIGN_COLUMNS, most=CAMPAIGNS_REMEMBERED)
+        self.group = _Sort(header, GROUP_COLUMNS, most=GROUPS_REMEMBERED)
         self.take_ad = itemgetter(*map(header.index, AD_COLUMNS))
         while (found := self._slice(most)) is not None:
             yield found
 
     def _next(self) -> list[str] | Problem | None:
-        """The next row, with where it begins in `line`; None at the end."""
-        self.line = self.rows.line_num + 1
+        """The next row, its line in `line`; None at the end."""
+        self.lines.begin_row()
+        row: list[str] | None = None
         try:
             row = next(self.rows)
         except StopIteration:
             return None
-        except csv.Error as error:
-            row, fault = [], f"cannot be read: {error}. A cell with a comma or a quote in it stands in quotes"
-        else:
-            fault = ""
+        except csv.Error:
+            pass  # what it says is about its own insides
+        self.line = self.lines.number
         if self.lines.is_overlong:
-            self.lines.is_overlong = False
-            fault = f"is longer than {LONGEST_LINE:,} characters"
-        return Problem(self.line, None, fault) if fault else row
+            return Problem(self.line, None, f"is longer than {LONGEST_LINE:,} characters")
+        return self._wrong_quotes() if row is None else row
+
+    def _wrong_quotes(self) -> Problem:
+        place = _first_wrong_cell(self.lines.line.rstrip("\r\n"))
+        fault = "opens a quote that is not closed in this line" if self.lines.is_open else "goes on after its quotes"
+        told = f"{fault}. A cell with a comma or a quote in it stands in quotes, its own ones doubled, on one line"
+        return Problem(self.line, self.header[place] if place < len(self.header) else None, told)
 
     def _header(self) -> list[str]:
         """Raises Invalid unless it names each column once, in whatever order."""
@@ -195,13 +235,12 @@ class _Reader:
         return found if found.rows else None
 
     def _take_row(self, row: list[str], found: Slice) -> None:
-        if len(row) != self.width:
-            less_or_more = "fewer" if len(row) < self.width else "more"
-            told = f"has {len(row):,} cells, {less_or_more} than the first line, which has {self.width}"
+        if len(row) != len(self.header):
+            less_or_more = "fewer" if len(row) < len(self.header) else "more"
+            told = f"has {len(row):,} cells, {less_or_more} than the first line, which has {len(self.header)}"
             found.problems.append(Problem(self.line, None, told))
             return
-        campaign = self._checked(self.take[0](row), CAMPAIGN_COLUMNS)
-        group = self._checked(self.take[1](row), GROUP_COLUMNS)
+        campaign, group = self.campaign.checked(row), self.group.checked(row)
         ad = _check_cells(self.take_ad(row), AD_COLUMNS)
         if isinstance(campaign, tuple) and isinstance(group, tuple) and isinstance(ad, tuple):
             _add(found.parts, self.line, campaign, group, ad)
@@ -210,13 +249,13 @@ class _Reader:
             if isinstance(faults, list):
                 found.problems += [Problem(self.line, column, message) for column, message in faults]
 
-    def _checked(self, cells: Cells, columns: Sequence[str]) -> Cells | list[tuple[str, str]]:
-        known = self.remembered.get(cells)
-        if known is None:
-            if len(self.remembered) >= MOST_REMEMBERED:
-                self.remembered.clear()
-            known = self.remembered[cells] = _check_cells(cells, columns)
-        return known
+
+def _first_wrong_cell(line: str) -> int:
+    """How many cells come before the first whose quotes are wrong."""
+    place = begin = 0
+    while (cell := RIGHT_CELL.match(line, begin)) is not None and cell.end() > begin:
+        place, begin = place + 1, cell.end()
+    return place
 
 
 def _header_faults(names: Sequence[str]) -> Mapping[str, Sequence[str]]:

@@ -19,7 +19,7 @@ client_tasks = Table(
 # A file of campaigns on its way in. digest: SHA-256 of its bytes. is_strict: all of it or nothing. state: reading,
 # ready, placing, done, discarded. size, read: bytes, and those of them that were read so far. here: of its campaigns,
 # those that were here before. errors: all that were found. touched_at: when it last got on. operation_id: what places
-# its campaigns, unless a command does.
+# its campaigns, unless a command does. placed: how many of them it has placed, once it has ended and they were counted.
 imports = Table(
     "campaigns_imports",
     metadata,
@@ -40,6 +40,7 @@ imports = Table(
     Column("began_at", BigInteger, nullable=False),
     Column("touched_at", BigInteger, nullable=False),
     Column("operation_id", BigInteger),
+    Column("placed", BigInteger),
     Index("campaigns_imports_digest", "digest"),
     Index("campaigns_imports_operation", "operation_id"),
 )
