@@ -23,6 +23,7 @@ from orderup.engine.place import place_order
 from orderup.engine.prune import prune
 from orderup.engine.publish import Publisher, register_targets
 from orderup.engine.wait import remember
+from orderup.errors import Unavailable
 from orderup.integrations.webhook import Webhook
 from orderup.model.delivery import Delivery, DeliveryState
 from orderup.model.ids import read_id, show_id
@@ -390,6 +391,9 @@ async def test_what_arrives_while_the_database_is_away_is_not_sent_again(
         await asyncio.to_thread(cluster.stop)
         let_go.set()
         await receiver.until(lambda: len(receiver.received) == 3)
+        for _ in range(2):  # until what the publisher tried to write meanwhile has failed, too
+            with pytest.raises(Unavailable):
+                await house.database.write(lambda _connection: None)
         await asyncio.to_thread(cluster.start)
         await until_all_are(house, DeliveryState.DELIVERED, 3 * EVENTS)
         assert {each.tries for each in await rows(house)} == {1}
