@@ -463,8 +463,14 @@ async def test_no_more_calls_are_under_way_than_may_be(open_upstream: Open, stra
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         asking = [group.create_task(upstream.call("GET", "/letters", about="letters")) for _ in range(2)]
         await stranger.until_asked(2)
-        with pytest.raises(Resting):
-            await upstream.call("GET", "/letters", about="letters")
+        rests = []
+        for _ in range(400):
+            with pytest.raises(Resting) as turned_away:
+                await upstream.call("GET", "/letters", about="letters")
+            rests.append(turned_away.value.seconds)
         assert len(stranger.asked) == 2
+        # not all of them at once again
+        assert 1 <= rests[0] < 2
+        assert 40 < rests[-1] < 60
         let_go.set()
     assert [task.result().status for task in asking] == [200, 200]

@@ -38,7 +38,7 @@ LARGEST_ANSWER_BYTES = 64 * 1024
 UNAUTHENTICATED, NOT_THERE, TOO_MANY, UNAVAILABLE = 401, 404, 429, 503
 # Whatever was asked for, it may come to something when it is asked again: time-out, too early.
 TRY_AGAIN = frozenset({408, 425})
-BUSY_SECONDS = 1.0
+BUSY_SECONDS, LONGEST_TURN, TURNS = 1.0, 60.0, 4
 # Who refuses our credentials is asked again after this: somebody has to renew them first.
 REFUSED_REST = timedelta(minutes=5)
 LONGEST_SAYING = 300
@@ -169,7 +169,7 @@ class Upstream:
         self.name, self.base_url, self.metrics = name, base_url.rstrip("/"), metrics
         self.deadline, self.most, self.breaker = deadline.total_seconds(), most, breaker or Breaker()
         self.rest, self.resends = rest, resends
-        self.in_flight = 0
+        self.in_flight, self._next_turn = 0, float("-inf")
         self.last_error: str | None = None
         # some services answer only those who say that they speak JSON, even where nothing is sent
         self._headers = {
@@ -238,7 +238,7 @@ class Upstream:
         was sent, and nobody knows what came of it.
         """
         if self.in_flight >= self.most:
-            raise Resting(BUSY_SECONDS)
+            raise self._turned_away()
         if seconds := self.breaker.ask():
             raise Resting(seconds, is_down=True)
         may_repeat = method in REPEATABLE if is_repeatable is None else is_repeatable
@@ -269,6 +269,13 @@ class Upstream:
         """Trying again will not help. `because`: what it said, where that is not the body's beginning."""
         said = because if because is not None else reply.saying
         raise UpstreamRefused(f"{self.called} answered {reply.status}{f': {said}' if said else ''}")
+
+    def _turned_away(self) -> Resting:
+        """Those who find no place come back one after the other, as many in a second as could have one four times: else
+        however many they are all would come each second."""
+        now = time.monotonic()
+        self._next_turn = min(max(self._next_turn + 1 / (TURNS * self.most), now + BUSY_SECONDS), now + LONGEST_TURN)
+        return Resting(self._next_turn - now)
 
     @property
     def called(self) -> str:
