@@ -426,6 +426,28 @@ async def test_who_is_down_and_found_back_by_a_strange_answer_is_asked_again(
     assert (await upstream.call("GET", "/letters", about="letters")).status == 200
 
 
+async def test_whoever_asked_before_lets_nobody_in_beside_the_one_who_looks(
+    open_upstream: Open, stranger: Stranger, watch: Watch
+) -> None:
+    async def waits(_writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    upstream = await open_upstream()
+    stranger.says = waits
+    before = asyncio.create_task(upstream.call("GET", "/letters", about="letters"))
+    await stranger.until_asked(1)
+    upstream.breaker.open(timedelta(seconds=5))
+    watch.now += 6
+    looks = asyncio.create_task(upstream.call("GET", "/letters", about="letters"))
+    await stranger.until_asked(2)
+    before.cancel()
+    await asyncio.wait([before])
+    with pytest.raises(Resting):
+        await upstream.call("GET", "/letters", about="letters")
+    looks.cancel()
+    await asyncio.wait([looks])
+
+
 async def test_whoever_breaks_off_while_he_looks_leaves_the_look_to_the_next(
     open_upstream: Open, stranger: Stranger, watch: Watch
 ) -> None:

@@ -241,6 +241,7 @@ class Upstream:
             raise self._turned_away()
         if seconds := self.breaker.ask():
             raise Resting(seconds, is_down=True)
+        looks = self.breaker.state is BreakerState.HALF_OPEN
         may_repeat = method in REPEATABLE if is_repeatable is None else is_repeatable
         content = urlencode(form).encode() if form is not None else None if json is None else msgspec.json.encode(json)
         now = time.monotonic()
@@ -263,7 +264,8 @@ class Upstream:
                 said = f"broke off ({type(error).__name__})"
                 raise self._failed("unreachable", said, may_repeat=may_repeat) from error
             finally:
-                self.breaker.dropped()  # where nothing was found out, the next one may ask
+                if looks:
+                    self.breaker.dropped()  # if nothing was found out, the next one may ask
 
     def refuse(self, reply: Reply, *, because: str | None = None) -> NoReturn:
         """Trying again will not help. `because`: what it said, where that is not the body's beginning."""
