@@ -95,12 +95,15 @@ async def test_a_third_party_never_sees_more_than_it_allows_from_both_hosts_toge
         sandbox.dsp.allow(asking.COUNT, seconds=asking.SECONDS)
         front = site.front(ASKING)
         await site.serve(shop=ASKING, environment={"ASKED_URL": f"{sandbox.base_url}/dsp/tasks"})
-        crowd = site.scene.crowd(front, path=asking.PATH, body={}, cancelled=0)
+        count = 0
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await crowd.order_without_staff(QUESTIONS)
+            # whoever claims first may have all that is allowed, several times in a row
+            while not all(site.begun(host) for host in (0, 1)):
+                crowd = site.scene.crowd(front, path=asking.PATH, body={}, cancelled=0, name=f"crowd {count}")
+                await crowd.order_without_staff(QUESTIONS)
+                assert list(crowd.ended.values()) == ["operation.completed"] * QUESTIONS
+                count += QUESTIONS
         meter = sandbox.dsp.meter
-        assert list(crowd.ended.values()) == ["operation.completed"] * QUESTIONS
-        assert (len(meter.arrivals), meter.refused) == (QUESTIONS, 0)
+        assert (len(meter.arrivals), meter.refused) == (count, 0)
         assert meter.most_seen == asking.COUNT
-    assert all(site.begun(host) for host in (0, 1))
     site.check()
