@@ -35,6 +35,7 @@ from orderup.executors.context import LocalContext
 from orderup.executors.deadlines import Deadlines
 from orderup.executors.eager import EagerTask, EagerTasks
 from orderup.executors.ended import ended_by, has_ended
+from orderup.executors.rests import Rests
 from orderup.executors.third_parties import ThirdParties
 from orderup.model import work
 from orderup.model.event import Event
@@ -96,10 +97,7 @@ class LocalExecutor:
         self._freed = asyncio.Event()
         self._asked_to_look: list[asyncio.Future[None]] = []
         self._third_parties = ThirdParties()
-        # until when, by the loop's clock, nothing is claimed from a queue: whom its tasks ask rests; and after that one
-        # at a time, by its token, until one has found him back
-        self._rests: dict[str, float] = {}
-        self._looking: dict[str, str] = {}
+        self._rests = Rests()
 
     def holds(self, token: str) -> bool:
         """Whether the claim with this token is being carried out, or about to be, in this process."""
@@ -165,9 +163,7 @@ class LocalExecutor:
             self._ended.discard(token)
         if self._answering:
             self._answering.discard(token)
-        if self._looking and (queue := self._looking.pop(token, None)) is not None:
-            if self._rests.get(queue, 0.0) <= self._loop.time():
-                self._rests.pop(queue, None)
+        if self._rests and (queue := self._rests.end_look(token, now=self._loop.time())) is not None:
             self._ear.ring(queue)
         self._leave_slot(token)
 
@@ -269,32 +265,28 @@ class LocalExecutor:
             return claims
         for claimed in claims.claimed:
             if looks is not None:
-                self._looking[claimed.task.token or ""] = looks
+                self._rests.begin_look(looks, claimed.task.token or "")
             self.begin(claimed)
         return claims
 
     async def _claim_for_looks(self) -> list[Claims]:
-        """Of each queue that has rested one finds out whether whom they ask is back: so very many that wait do not
-        begin again and again in vain. Until the next has rested there is nothing to claim, either."""
-        now, found = self._loop.time(), []
-        for queue, until in list(self._rests.items()):
-            if until > now:
-                found.append(Claims([], until - now))
-            elif queue not in self._looking.values() and self._free + self._asked_for > 0:
+        """Of each queue that has rested one task; until the next has, there is nothing to claim."""
+        now = self._loop.time()
+        found = [Claims([], seconds) for seconds in self._rests.left(now=now)]
+        for queue in self._rests.rested(now=now):
+            if self._free + self._asked_for > 0:
                 claims = await self._claim_from([queue], 1, looks=queue)
                 found.append(claims)
                 if not claims.claimed and claims.next_permit_in is None:
-                    self._rests.pop(queue, None)
+                    self._rests.end(queue)
         return found
 
     def _let_rest(self, task: Task, kind: Kind, error: Resting) -> Wait:
         """Each claim of a kind with an allowance is one call; one that was not made gives its permit back. So that all
         that waits is not claimed again and again while nobody may be asked, nothing of it is claimed until then."""
         if error.is_down and kind.asks is not None:
-            until = self._loop.time() + error.seconds
-            for queue in self.engine.resting_together(queue_of(task.queue)):
-                if queue in self.queues:
-                    self._rests[queue] = max(until, self._rests.get(queue, until))
+            together = self.engine.resting_together(queue_of(task.queue))
+            self._rests.rest(set(together) & set(self.queues), until=self._loop.time() + error.seconds)
         return Wait(error.seconds, was_sent=kind.allowance is None or error.was_sent)
 
     async def _something_frees(self) -> None:
