@@ -117,6 +117,8 @@ class LocalExecutor:
         queue = task.queue
         if self._is_draining or queue not in self._ear.queues or queue in self._backlog or queue in self._ear.rang:
             return None
+        if queue in self._rests:
+            return None
         if self._free <= 0:
             self._backlog.add(queue)  # whoever comes after it must wait behind it
             return None
@@ -163,7 +165,7 @@ class LocalExecutor:
             self._ended.discard(token)
         if self._answering:
             self._answering.discard(token)
-        if self._rests and (queue := self._rests.end_look(token, now=self._loop.time())) is not None:
+        if self._rests and (queue := self._rests.end_look(token)) is not None:
             self._ear.ring(queue)
         self._leave_slot(token)
 
@@ -273,12 +275,12 @@ class LocalExecutor:
         """Of each queue that has rested one task; until the next has, there is nothing to claim."""
         now = self._loop.time()
         found = [Claims([], seconds) for seconds in self._rests.left(now=now)]
-        for queue in self._rests.rested(now=now):
+        for queue in self._rests.rested(now=now, rang=self._backlog):
             if self._free + self._asked_for > 0:
                 claims = await self._claim_from([queue], 1, looks=queue)
                 found.append(claims)
                 if not claims.claimed and claims.next_permit_in is None:
-                    self._rests.end(queue)
+                    self._rests.is_empty(queue)
         return found
 
     def _let_rest(self, task: Task, kind: Kind, error: Resting) -> Wait:
