@@ -237,6 +237,36 @@ async def test_a_failure_that_pauses_the_queue_pauses_it_for_every_order(kitchen
     assert [each.operation_id for each in await kitchen.claim("dough", most=9)] == [other.id]
 
 
+@pytest.mark.parametrize("retry", [Retry(attempts=2), NEVER])
+async def test_a_rest_that_a_third_party_asks_for_is_no_failure(kitchen: Kitchen, time: Time, retry: Retry) -> None:
+    order = await kitchen.place(Plan([PlannedTask("dough", retry=retry)]))
+    for _ in range(7):
+        await kitchen.fail(await kitchen.take("dough"), "too many", retry_after=MINUTE, pauses_queue=True)
+        task = await kitchen.task(order, "dough")
+        assert (task.status, task.failures, task.error) == (TaskStatus.WAITING, 0, "too many")
+        time.advance(MINUTE)
+        await end_waits(kitchen.engine)
+    await kitchen.complete(await kitchen.take("dough"))
+    assert (await kitchen.operation(order)).status is OperationStatus.COMPLETED
+
+
+async def test_rests_end_with_the_time_of_the_task(kitchen: Kitchen, time: Time) -> None:
+    order = await kitchen.place(Plan([PlannedTask("dough", within=3 * MINUTE)]))
+    for _ in range(2):
+        await kitchen.fail(await kitchen.take("dough"), retry_after=MINUTE, pauses_queue=True)
+        time.advance(MINUTE)
+        await end_waits(kitchen.engine)
+    await kitchen.fail(await kitchen.take("dough"), "too many", retry_after=MINUTE, pauses_queue=True)
+    task = await kitchen.task(order, "dough")
+    assert (task.status, task.error) == (TaskStatus.ERRORED, "too many")
+
+
+async def test_what_is_final_is_so_though_its_queue_rests(kitchen: Kitchen) -> None:
+    order = await kitchen.place(CHAIN)
+    await kitchen.fail(await kitchen.take("dough"), final=True, retry_after=MINUTE, pauses_queue=True)
+    assert (await kitchen.task(order, "dough")).status is TaskStatus.ERRORED
+
+
 async def test_a_queue_that_rests_holds_up_no_other(kitchen: Kitchen) -> None:
     order = await kitchen.place(Plan([PlannedTask("dough"), PlannedTask("bake")]))
     await kitchen.fail(await kitchen.take("dough"), retry_after=MINUTE, pauses_queue=True)

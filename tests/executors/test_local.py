@@ -5,6 +5,8 @@ import contextlib
 import io
 import json
 import logging
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
@@ -360,6 +362,28 @@ async def test_a_third_party_that_asks_for_a_rest_pauses_the_queue(database: Dat
     assert until > crew.engine.now()
 
 
+async def test_one_that_lets_in_a_few_at_a_time_has_served_all_in_the_end(database: Database) -> None:
+    """Though each may fail three times only, and most are sent away more often."""
+    few, rest = 4, timedelta(seconds=0.2)
+    let_in: list[float] = []
+    sent_away: Counter[str] = Counter()
+
+    async def handler(context: Context) -> None:
+        now = time.monotonic()
+        if sum(each > now - rest.total_seconds() for each in let_in) >= few:
+            sent_away[context.name] += 1
+            raise UpstreamFailed("too many", retry_after=rest)
+        let_in.append(now)
+
+    crew = Crew(database, shop_with(handler), slots=40)
+    plan = Plan([PlannedTask(f"bake{number}", kind="bake", retry=AT_ONCE) for number in range(40)])
+    async with crew.at_work():
+        order = await crew.place(plan)
+        await crew.until(order, "operation.completed")
+    assert max(sent_away.values()) > AT_ONCE.attempts
+    assert len(let_in) == 40
+
+
 async def test_a_third_party_that_is_left_alone_costs_no_attempt_and_no_memo(database: Database) -> None:
     """However often it is: this task may fail once only, and has not failed."""
     seen: list[int] = []
@@ -420,6 +444,27 @@ async def test_one_looks_whether_a_third_party_is_back_and_then_all_go_on(databa
         assert most == 1
         is_down = False
         assert (await crew.until(order)).status is OperationStatus.COMPLETED
+
+
+async def test_what_comes_while_a_third_party_is_left_alone_does_not_begin(database: Database) -> None:
+    begun: list[str] = []
+    shop = Shop("shop")
+
+    @shop.handler("bake", third_party="oven")
+    async def bake(context: Context) -> None:
+        begun.append(context.name)
+        raise Resting(60, is_down=True)
+
+    @shop.handler("box")
+    async def box(_context: Context) -> None:
+        pass
+
+    crew = Crew(database, shop)
+    async with crew.at_work():
+        await crew.until(await crew.place(Plan([PlannedTask("first", kind="bake")])), "task.waiting")
+        order = await crew.place(Plan([PlannedTask("second", kind="bake"), PlannedTask("box")]))
+        await crew.until(order, "task.completed")
+    assert begun == ["first"]
 
 
 async def test_whatever_handlers_do_the_executor_goes_on(database: Database) -> None:

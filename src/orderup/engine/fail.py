@@ -31,8 +31,9 @@ async def fail_task(
     shop: str | None = None,
 ) -> None:
     """`retry_after`: not earlier than that; with `pauses_queue` the whole queue rests so long, and what shares its
-    allowance. `was_sent` False: nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
-    now = engine.now()
+    allowance, and no attempt has failed: however many come at once, a third party that lets in a few at a time has them
+    all in the end. `was_sent` False: nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
+    now, is_rest = engine.now(), bool(pauses_queue and retry_after)
     resting: list[str] = []
 
     def decide(draft: Draft) -> Task | None:
@@ -47,6 +48,7 @@ async def fail_task(
             random=engine.random,
             final=final,
             retry_after_us=as_micros(retry_after) if retry_after else None,
+            is_rest=is_rest,
             answer=answer,
             was_used=was_sent,
         )
@@ -62,16 +64,16 @@ async def fail_task(
         for queue in resting:
             rest_until(connection, queue, now + as_micros(retry_after))
 
-    _tell_of(operation_id, await engine.desk.decide(operation_id, decide, shop=shop, also=pause))
+    _tell_of(operation_id, await engine.desk.decide(operation_id, decide, shop=shop, also=pause), is_rest=not final)
     await note_paused_queues(engine)
 
 
-def _tell_of(operation_id: int, task: Task | None) -> None:
+def _tell_of(operation_id: int, task: Task | None, *, is_rest: bool = False) -> None:
     """Once it is stored, in the words that staff reads, too. None: it was told when the same write came first."""
     if task is None:
         return
     log.info(
-        "an attempt failed",
+        "a third party asks for a rest" if is_rest else "an attempt failed",
         kind=task.kind,
         error=task.error,
         final=task.status is TaskStatus.ERRORED,

@@ -172,18 +172,22 @@ def fail(
     random: Random,
     final: bool = False,
     retry_after_us: int | None = None,
+    is_rest: bool = False,
     answer: str | None = None,
     was_used: bool = True,
 ) -> None:
-    """A failed attempt: wait and try again as the task's retry policy says, or end it as errored. `was_used` False:
-    nothing was sent to anybody."""
+    """A failed attempt: wait and try again as the task's retry policy says, or end it as errored. `is_rest`: a third
+    party has nothing against it, but asks everybody to come back after `retry_after_us`; that counts as no failure, and
+    ends with the task's time. `was_used` False: nothing was sent to anybody."""
     if was_answered(draft, position, answer):
         return
     task = check_token(draft, position, token)
     if not was_used:
         draft.refunded.add(position)
-    failures = task.failures + 1
-    wait_us = None if final else _wait_after(task, failures=failures, random=random)
+    failures = task.failures if is_rest else task.failures + 1
+    wait_us = None if final else _wait_after(task, failures=1 if is_rest else failures, random=random)
+    if is_rest and not final:
+        wait_us = wait_us or 0  # those that are never tried again wait, too
     if wait_us is not None and retry_after_us is not None:
         wait_us = max(wait_us, retry_after_us)
     error = storable(error)
