@@ -1,12 +1,21 @@
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
-import typer
 
-from orderup.cli.app import app
+from orderup.cli.app import COMMANDS as LISTED, all_commands
 from tests.cli.running import assert_refused, run
 
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # of a group
+LOADED = all_commands().commands
+COMMANDS = sorted(LOADED)
+RUN_AND_TELL = """
+import sys, orderup.cli
+try:
+    orderup.cli.main()
+finally:
+    print(sorted({"fastapi", "sqlalchemy"} & {*sys.modules}))
+"""
 
 
 def test_it_says_which_one_it_is() -> None:
@@ -19,6 +28,18 @@ def test_the_help_names_every_command_with_what_it_does() -> None:
     assert result.exit_code == 0
     for command in COMMANDS:
         assert f" {command} " in result.stdout
+
+
+def test_the_list_says_of_a_command_what_its_own_help_says_first() -> None:
+    told = {name: " ".join((command.help or "").partition("\n\n")[0].split()) for name, command in LOADED.items()}
+    assert dict(LISTED) == told
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["tea"]])
+def test_what_needs_no_command_loads_none(arguments: list[str]) -> None:
+    """All of them together take seconds to import."""
+    done = subprocess.run([sys.executable, "-c", RUN_AND_TELL, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -57,6 +57,12 @@ def test_times_that_make_no_sense_are_refused_in_a_sentence() -> None:
     assert_refused(run("demo", "coffee", "--brew", "60-30"), "write the shorter time first")
 
 
+@pytest.mark.parametrize("speed", ["inf", "-inf", "nan", "1e300", "100001", "0", "-1"])
+def test_a_speed_at_which_there_is_nothing_to_see_is_refused_in_a_sentence(speed: str) -> None:
+    result = run("demo", "coffee", "--customers", 3, "--speed", speed)
+    assert_refused(result, f"--speed {float(speed):g}: write a number from 0.01 to 100,000.")
+
+
 def test_a_crowd_that_no_process_can_hold_is_refused() -> None:
     assert_refused(run("demo", "coffee", "--customers", "9999"), "At most 5,000 customers come at once, not 9,999.")
     with pytest.raises(Misconfigured):
@@ -90,6 +96,10 @@ def test_a_summary_is_good_only_if_everybody_was_served_and_nobody_twice() -> No
     spoiled = summary(wrong=[f"customer {number}: 404" for number in range(12)])
     assert not spoiled.is_good
     assert spoiled.text().endswith("customer 9: 404\n  and 2 more")
+
+
+def test_a_summary_of_short_times_shows_digits_enough() -> None:
+    assert "p50 0.0012 s, p95 0.5 s, max 0.5 s" in Summary(2, 1.0, [0.00123, 0.5]).text()
 
 
 def test_a_summary_without_anybody_served_can_be_read_all_the_same() -> None:

@@ -186,6 +186,12 @@ def test_behind_a_proxy_baristas_show_their_token_and_strangers_may_not_brew(tmp
     [
         (["staff"], {}, "Shop coffee has no simulated staff. It has: customers, baristas."),
         (["--brew", "60-30"], {}, "write the shorter time first"),
+        (["--speed", "inf"], {}, "--speed inf: write a number from 0.01 to 100,000."),
+        (["--speed", "nan"], {}, "--speed nan: write a number from 0.01 to 100,000."),
+        (["--speed", "0"], {}, "--speed 0: write a number from 0.01 to 100,000."),
+        (["--rate", "inf"], {}, "--rate inf: write a number from 0.001 to 10,000."),
+        (["--rate", "nan"], {}, "--rate nan: write a number from 0.001 to 10,000."),
+        (["--rate", "0"], {}, "--rate 0: write a number from 0.001 to 10,000."),
         ([], {"BASE_SERVER_URL": "http://127.0.0.1:1"}, "No answer from http://127.0.0.1:1"),
         (["--server", "http://127.0.0.1:2"], {"BASE_SERVER_URL": "http://127.0.0.1:1"}, "from http://127.0.0.1:2"),
     ],

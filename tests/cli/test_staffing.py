@@ -2,12 +2,15 @@
 
 import math
 import re
+import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from orderup.cli.simulation.arrivals import Arrivals
+from orderup.cli.simulation.coffee import in_seconds
 from orderup.cli.simulation.queueing import (
     Day,
     Group,
@@ -21,6 +24,7 @@ from orderup.cli.simulation.queueing import (
 from orderup.cli.simulation.span import Span, read_span
 from orderup.errors import Misconfigured
 from tests.cli.running import assert_refused, run
+from tests.cli.terminal import at_terminal
 
 CONSTANT = Span(45, 45)
 
@@ -75,6 +79,26 @@ def test_one_more_barista_never_makes_anybody_wait_longer() -> None:
             assert more_baristas.longest <= fewer_baristas.longest
 
 
+def test_days_are_the_same_each_time_they_are_played() -> None:
+    group = Group(40, Span(30, 60), over_seconds=300)
+    days = draw_days(group, runs=3, seed=11)
+    drawn = [draw_day(group, Random(seed)) for seed in (11, 12, 13)]
+    assert [*days] == [*days] == drawn
+    assert (len(days), days[2], [*days[1:]]) == (3, drawn[2], drawn[1:])
+
+
+def test_many_days_take_no_more_memory_than_one() -> None:
+    def most_bytes(runs: int) -> int:
+        tracemalloc.start()
+        foretell(draw_days(Group(200, Span(30, 60)), runs=runs, seed=1), 2)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    most_bytes(1)  # what is made once for all
+    assert most_bytes(40) < 2 * most_bytes(1)
+
+
 @pytest.mark.parametrize("wanted", [60.0, 100.0, 300.0, 1_000.0, 8_000.0])
 def test_the_least_number_of_baristas_suffices_and_one_fewer_does_not(wanted: float) -> None:
     days = draw_days(Group(100, Span(30, 60)), runs=3, seed=7)
@@ -122,6 +146,45 @@ def test_the_command_prints_a_table_of_neighbouring_numbers() -> None:
     assert "With 10 baristas, 95 of 100 customers have their coffee within 855 s." in result.stdout
 
 
+def test_short_times_are_shown_with_digits_enough() -> None:
+    result = run("staffing", "coffee", "--customers", 20, "--baristas", 10, "--brew", 0.0015, "--runs", 1)
+    assert re.search(r"^ +10  0\.0015 s   0\.003 s   0\.003 s +100 %  ◀$", result.stdout, re.MULTILINE), result.stdout
+    assert "within 0.003 s." in result.stdout
+    header, *rows = result.stdout.splitlines()[2:8]
+    assert {len(row.rstrip(" ◀")) for row in rows} == {len(header)}  # each under its heading
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0012345, "0.0012 s"),
+        (0.5, "0.5 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (12.3, "12 s"),
+        (9e8, "900000000 s"),
+    ],
+)
+def test_seconds_are_shown_as_precisely_as_they_tell_something(seconds: float, text: str) -> None:
+    assert in_seconds(seconds) == text
+
+
+def test_on_a_terminal_it_shows_how_far_it_is(tmp_path: Path) -> None:
+    with at_terminal(tmp_path, "staffing", "coffee", "--customers", 2_000, "--runs", 1_000, "--seed", 1) as terminal:
+        assert re.search(r"\rWith 8 baristas: day \d+ of 1000", terminal.until(" of 1000"))
+        terminal.press_ctrl_c()
+        assert terminal.exit_code() != 0
+
+
+def test_elsewhere_and_when_it_is_quick_it_prints_the_result_alone(tmp_path: Path) -> None:
+    assert run("staffing", "coffee", "--customers", 5, "--runs", 1).stderr == ""
+    with at_terminal(tmp_path, "staffing", "coffee", "--customers", 5, "--runs", 1) as terminal:
+        assert terminal.exit_code() == 0
+    assert terminal.shown.startswith("5 customers at once")
+    assert "\r" not in terminal.shown
+
+
 def test_the_command_finds_the_least_number_of_baristas() -> None:
     result = run("staffing", "coffee", "--customers", 200, "--brew", 45, "--wanted-p95", 600, "--runs", 1)
     assert "15 baristas at least" in result.stdout
@@ -144,6 +207,10 @@ def test_a_seed_draws_the_same_lots_again() -> None:
         (["coffee", "--wanted-p95", "50"], "Ask for 60 or more."),
         (["coffee", "--wanted-p95", "-1"], "write seconds, more than 0"),
         (["coffee", "--wanted-p95", "nan"], "write seconds, more than 0"),
+        (["coffee", "--wanted-p95", "inf"], "--wanted-p95 inf: write seconds, more than 0 and at most 1,000,000,000,"),
+        (["coffee", "--over", "nan"], "--over nan: write a number from 0 to 1,440."),
+        (["coffee", "--over", "inf"], "--over inf: write a number from 0 to 1,440."),
+        (["coffee", "--over", "-1"], "--over -1: write a number from 0 to 1,440."),
         (["pizza"], "Try: orderup staffing coffee"),
         (["tea"], "There is no shop tea."),
     ],

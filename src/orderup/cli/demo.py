@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import typer
 
 from orderup.cli.app import command
-from orderup.cli.simulate import USUAL_BARISTAS, USUAL_BREW, Baristas, Brew, cause_of
+from orderup.cli.simulate import FASTEST, SLOWEST, USUAL_BARISTAS, USUAL_BREW, Baristas, Brew, cause_of, within
 from orderup.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def demo(
     baristas: Baristas = USUAL_BARISTAS,
     brew: Brew = USUAL_BREW,
     speed: Annotated[
-        float | None, typer.Option(min=0.01, help="How many times faster than life. Unset: as usual in that shop.")
+        float | None, typer.Option(help="How many times faster than life. Unset: as usual in that shop.")
     ] = None,
     database: Annotated[
         str | None, typer.Option(help="postgresql://…: a database of the demo's own is made there, and dropped.")
@@ -56,6 +56,7 @@ def demo(
     from orderup.settings import LogLevel, Settings
     from orderup.web.logs import configure_logs
 
+    within(speed, SLOWEST, FASTEST, option="--speed")
     [found] = load_shops([shop])
     kind = people_of(found)
     day = Day(count=orders or kind.usual_count, baristas=baristas, brew=read_span(brew, option="--brew"))

@@ -22,6 +22,16 @@ log = structlog.get_logger("orderup.simulation")
 Baristas = Annotated[int, typer.Option(min=1, max=1_000, help="At a coffee bar: how many of them there are.")]
 Brew = Annotated[str, typer.Option(metavar="SECONDS", help="At a coffee bar: how long one coffee takes a barista.")]
 USUAL_BARISTAS, USUAL_BREW = 10, "30-60"
+# As fast as a day in a second; beyond that there is nothing to see.
+SLOWEST, FASTEST = 0.01, 100_000.0
+LEAST_RATE, MOST_RATE = 0.001, 10_000.0
+MOST_ORDERS = 1_000_000
+
+
+def within(value: float | None, least: float, most: float, *, option: str) -> None:
+    """Of an option, if it is given. Raises Misconfigured; `nan` is between no two numbers."""
+    if value is not None and not least <= value <= most:
+        raise Misconfigured(f"{option} {value:g}: write a number from {least:g} to {most:,.0f}.")
 
 
 @command()
@@ -34,12 +44,14 @@ def simulate(
         str | None, typer.Option(help="The server, front or back. Unset: BASE_SERVER_URL, else SERVER_URL.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Orders a second, at speed 1. Unset: as usual in that shop.")
+        float | None, typer.Option(help="Orders a second, at speed 1. Unset: as usual in that shop.")
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Orders until it ends. Unset: it goes on.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=MOST_ORDERS, help="Orders until it ends. Unset: it goes on.")
+    ] = None,
     baristas: Baristas = USUAL_BARISTAS,
     brew: Brew = USUAL_BREW,
-    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life.")] = 1.0,
+    speed: Annotated[float, typer.Option(help="How many times faster than life.")] = 1.0,
     token: Annotated[
         str | None, typer.Option(help="Staff's or a worker's. Unset: made with SECRET_KEY, if that is set.")
     ] = None,
@@ -51,6 +63,8 @@ def simulate(
     from orderup.settings import Settings
     from orderup.web.logs import configure_logs
 
+    within(rate, LEAST_RATE, MOST_RATE, option="--rate")
+    within(speed, SLOWEST, FASTEST, option="--speed")
     settings = Settings.from_environment(os.environ)
     configure_logs(settings)
     [found] = load_shops([shop])

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from orderup.db.database import Database
 from orderup.db.migrate import Schema
-from orderup.db.postgres import PostgresDatabase
 from orderup.db.sqlite import SqliteDatabase
 from orderup.errors import Misconfigured
 
@@ -36,6 +35,8 @@ def open_database(url: str, *, shops: Sequence[HasTables] = ()) -> Database:
     if scheme == "sqlite" and rest.startswith("/") and not rest.endswith("/"):
         return SqliteDatabase(Path(rest.removeprefix("/")), schemas=schemas)
     if scheme in {"postgresql", "postgres"} and rest:
+        from orderup.db.postgres import PostgresDatabase  # noqa: PLC0415  its drivers are a tenth of a server's start
+
         return PostgresDatabase(f"postgresql://{rest}", schemas=schemas)
     raise Misconfigured(
         f"DATABASE_URL={scheme}… is not understood. Use sqlite:///path/to/file.db (four slashes for a path from the "

@@ -38,6 +38,12 @@ START_SECONDS, LAST_SECONDS = 20.0, 5.0
 MOST_AT_ONCE = 5_000
 NO_LIMIT = 1_000_000
 MOST_SHOWN = 10
+WHOLE_FROM_SECONDS = 9.95
+
+
+def in_seconds(seconds: float) -> str:
+    """As many digits as tell it: whole seconds, and two digits of what is shorter than ten."""
+    return f"{seconds:.0f} s" if seconds >= WHOLE_FROM_SECONDS else f"{seconds:.2g} s"
 
 
 @dataclass(slots=True)
@@ -233,4 +239,4 @@ class Summary:
     def _waiting(self) -> str:
         if not self.waited:
             return "p50 –, p95 –, max –"
-        return f"p50 {self.p50:.0f} s, p95 {self.p95:.0f} s, max {self.longest:.0f} s"
+        return f"p50 {in_seconds(self.p50)}, p95 {in_seconds(self.p95)}, max {in_seconds(self.longest)}"

@@ -2,14 +2,15 @@
 
 One line, served in the order in which they come, by so many baristas: each takes the next customer, and brews for a
 time that is drawn. Arrivals and brewing times of a day are drawn beforehand, so that the same day can be played with
-another number of baristas: one more never makes anybody wait longer.
+another number of baristas: one more never makes anybody wait longer. Of many days only the seed is kept, and each is
+drawn again when it is played: there is memory for one of them, not for all.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
-from typing import Any
+from typing import Any, overload
 
 import simpy
 
@@ -46,6 +47,14 @@ class Waiting:
     busy: float
 
 
+# Called before each day is played: with how many baristas, and the number of the day, from 1.
+Told = Callable[[int, int], None]
+
+
+def tell_nobody(_baristas: int, _day: int) -> None:
+    """Of `Told`: for who has nothing to show."""
+
+
 def draw_day(group: Group, random: Random) -> Day:
     """By lot."""
     # brewing times first: what comes at once and what comes later brew equally long
@@ -57,9 +66,30 @@ def draw_day(group: Group, random: Random) -> Day:
     return Day(comes, brews)
 
 
-def draw_days(group: Group, *, runs: int, seed: int) -> list[Day]:
-    """The first of them has the seed itself, the others what follows from it."""
-    return [draw_day(group, Random(seed + number)) for number in range(runs)]
+class Days(Sequence[Day]):
+    """Each is drawn when it is looked at. The first has the seed itself, the others what follows from it."""
+
+    def __init__(self, group: Group, seeds: range) -> None:
+        self.group, self.seeds = group, seeds
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @overload
+    def __getitem__(self, index: int) -> Day: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Days": ...
+
+    def __getitem__(self, index: int | slice) -> "Day | Days":
+        if isinstance(index, slice):
+            return Days(self.group, self.seeds[index])
+        return draw_day(self.group, Random(self.seeds[index]))
+
+
+def draw_days(group: Group, *, runs: int, seed: int) -> Days:
+    """By lot; the same seed draws the same days."""
+    return Days(group, range(seed, seed + runs))
 
 
 def play(day: Day, baristas: int) -> Waiting:
@@ -79,13 +109,19 @@ def play(day: Day, baristas: int) -> Waiting:
         environment.process(visit(comes, brews))
     environment.run()
     waited.sort()
-    busy = sum(day.brews) / (baristas * environment.now)
+    busy = sum(day.brews) / (baristas * environment.now) if environment.now else 0.0
     return Waiting(quantile(waited, MEDIAN), quantile(waited, NINETY_FIVE_PERCENT), waited[-1], busy)
 
 
-def foretell(days: Sequence[Day], baristas: int) -> Waiting:
+def foretell(days: Sequence[Day], baristas: int, told: Told = tell_nobody) -> Waiting:
     """The mean of each figure over the days."""
-    return mean_of([play(day, baristas) for day in days])
+    return mean_of(_play_each(days, baristas, told))
+
+
+def _play_each(days: Sequence[Day], baristas: int, told: Told) -> Iterator[Waiting]:
+    for number, day in enumerate(days, start=1):
+        told(baristas, number)
+        yield play(day, baristas)
 
 
 def mean_of(waits: Iterable[Waiting]) -> Waiting:
@@ -94,24 +130,25 @@ def mean_of(waits: Iterable[Waiting]) -> Waiting:
     return Waiting(p50, p95, longest, busy)
 
 
-def least_baristas(days: Sequence[Day], *, wanted_p95: float) -> int | None:
+def least_baristas(days: Sequence[Day], *, wanted_p95: float, told: Told = tell_nobody) -> int | None:
     """So many serve 95 of 100 within that time, and one fewer do not; None: brewing alone takes longer.
 
     Found by halving: more baristas never make the wait longer, and with one for each customer nobody waits in line.
     """
     fewest, most = 1, max(1, len(days[0].comes))
-
-    if foretell(days, most).p95 > wanted_p95:
+    if foretell(days, most, told).p95 > wanted_p95:
         return None
     while fewest < most:
         middle = (fewest + most) // 2
-        if foretell(days, middle).p95 <= wanted_p95:
+        if foretell(days, middle, told).p95 <= wanted_p95:
             most = middle
         else:
             fewest = middle + 1
     return most
 
 
-def neighbours(days: Sequence[Day], baristas: int, *, apart: int = 2) -> Mapping[int, Waiting]:
+def neighbours(
+    days: Sequence[Day], baristas: int, *, apart: int = 2, told: Told = tell_nobody
+) -> Mapping[int, Waiting]:
     """Foretold for this number of baristas, and for some fewer and some more."""
-    return {number: foretell(days, number) for number in range(max(1, baristas - apart), baristas + apart + 1)}
+    return {number: foretell(days, number, told) for number in range(max(1, baristas - apart), baristas + apart + 1)}
