@@ -53,6 +53,32 @@ def words_of(page: str) -> str:
 # Customers
 
 
+@pytest.mark.parametrize("address", ["/pizza/", "/pizza/nothing"])
+async def test_over_a_page_stands_the_name_of_the_shop_and_the_way_to_the_others(
+    front: httpx2.AsyncClient, address: str
+) -> None:
+    text = (await front.get(address, headers={"accept": "text/html"})).text
+    assert '<a class="brand" href="/pizza/">Pizzeria</a>' in text
+    assert '<a href="/">All shops</a>' in text
+
+
+async def test_over_pages_of_no_shop_stands_whose_they_are(house: House) -> None:
+    for app in (house.front, house.back):
+        async with client_of(app) as client:
+            assert (
+                '<a class="brand" href="/">orderup</a>'
+                in (await client.get("/nowhere", headers={"accept": "text/html"})).text
+            )
+
+
+async def test_a_shop_that_is_alone_knows_no_others(tmp_path: Path) -> None:
+    shops = load_shops(["pizza"])
+    async with open_test_house(settings_for(tmp_path), shops=shops) as alone, client_of(alone.front) as client:
+        text = (await client.get("/")).text
+    assert '<a class="brand" href="/">Pizzeria</a>' in text
+    assert "All shops" not in text
+
+
 async def test_from_the_first_page_to_the_tracker_it_takes_links_and_a_form(front: httpx2.AsyncClient) -> None:
     home = await front.get("/")
     assert 'href="/pizza/"' in home.text

@@ -68,6 +68,15 @@ class Assets:
         return Response(asset.body, media_type=asset.media_type, headers=headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Over a page: whose it is, and their first page. is_one_of_many: there are others next door."""
+
+    name: str = "orderup"
+    address: str = "/"
+    is_one_of_many: bool = False
+
+
 class Site:
     """One an app. templates: the packages of the shops that have a folder `templates`, by the shop's name; there
     `pizza/menu.html` is the pizzeria's. Raises Misconfigured where there is no such folder."""
@@ -96,6 +105,7 @@ class Site:
             request=request,
             kind=request.app.state.kind,
             site=self,
+            sign=self._sign(request),
             visitor=visitor_of(request),
             csrf=csrf_token(request),
             seq=request.state.seq,
@@ -103,6 +113,15 @@ class Site:
             **context,
         )
         return HTMLResponse(text, status_code=code, headers=HEADERS)
+
+    def _sign(self, request: Request) -> Sign:
+        """To customers a page is the shop's; staff has all shops before them."""
+        state, path = request.app.state, request.url.path
+        for shop in self.shops:
+            address = f"{state.shop_prefixes.get(shop.name)}/"
+            if state.kind == "front" and shop.templates and path.startswith(address):
+                return Sign(shop.title, address, is_one_of_many=address != "/")
+        return Sign()
 
 
 def _loader_of(shop: str, package: str) -> PackageLoader:
