@@ -5,10 +5,9 @@ import re
 from functools import cache
 from typing import Any
 
-import typer
 import yaml  # type: ignore[import-untyped]  # brings no types
 
-from orderup.cli.app import app
+from orderup.cli.app import all_commands
 from orderup.settings import Settings, variable_of
 from tests.serving import ROOT
 
@@ -65,7 +64,7 @@ def test_compose_will_not_start_without_secrets() -> None:
 
 def test_the_command_is_one_that_there_is_and_stopping_takes_longer_than_its_grace() -> None:
     name, shop, *options = service("coffee")["command"]
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]  # it is a group of them
+    command = all_commands().commands[name]
     given = command.make_context(name, [shop, *options]).params
     assert given["shops"] == ["coffee"]
     assert {given["front_host"], given["back_host"]} == {"0.0.0.0"}  # noqa: S104  in a container of its own
@@ -79,7 +78,7 @@ def test_the_bar_believes_nginx_and_nobody_else() -> None:
     network = ipaddress.ip_network(subnet["subnet"])
     assert all(ipaddress.ip_address(address) in network for address in addresses.values())
     assert "ports" not in service("coffee")
-    assert service("nginx")["ports"] == ["80:80"]
+    assert service("nginx")["ports"] == ["0.0.0.0:80:80"]
     nginx = service("nginx")["environment"]
     assert (nginx["COFFEE_FRONT"], nginx["COFFEE_BACK"]) == (
         f"{addresses['coffee']}:8000",

@@ -9,10 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import typer
 import yaml  # type: ignore[import-untyped]  # brings no types
 
-from orderup.cli.app import app
+from orderup.cli.app import all_commands
 from orderup.settings import Settings
 from tests.test_deploy import DEPLOY, FILLED_IN, VARIABLES, seconds
 
@@ -43,7 +42,7 @@ def environment(name: str) -> dict[str, str]:
 
 def options_of(name: str) -> dict[str, Any]:
     command, *words = services()[name]["command"]
-    found: dict[str, Any] = typer.main.get_command(app).commands[command].make_context(command, words).params  # type: ignore[attr-defined]  # it is a group of them
+    found: dict[str, Any] = all_commands().commands[command].make_context(command, words).params
     return found
 
 

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml  # type: ignore[import-untyped]  # brings no types
 
-from orderup.cli.app import app
+from orderup.cli.app import all_commands
 from orderup.settings import Settings, variable_of
 from tests.services.waiting import PATIENCE_SECONDS
 from tests.serving import ROOT
@@ -53,7 +52,7 @@ def compose(**given: str) -> Any:
 def command_options(words: list[str]) -> dict[str, Any]:
     """What a command of ours makes of its words. Raises click's UsageError if there is no such command or option."""
     name, *rest = words
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]  # it is a group of them
+    command = all_commands().commands[name]
     return dict(command.make_context(name, rest).params)
 
 

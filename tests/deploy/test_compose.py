@@ -21,6 +21,7 @@ from tests.deploy.files import (
     check,
     command_options,
     compose,
+    load,
     made_secrets,
 )
 from tests.services.waiting import PATIENCE_SECONDS
@@ -145,6 +146,34 @@ def test_other_compose_files_have_other_networks() -> None:
     assert not [(one, other) for one in subnets for other in subnets if one is not other and one.overlaps(other)]
 
 
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("compose.yaml")), ids=lambda path: path.parent.name)
+def test_addresses_that_are_given_are_not_handed_out_to_others(path: Path) -> None:
+    whole = load(path)
+    for name, network in whole["networks"].items():
+        on_it = [each["networks"] for each in whole["services"].values() if name in each["networks"]]
+        given = [networks[name]["ipv4_address"] for networks in on_it if isinstance(networks, dict)]
+        assert len(set(given)) == len(given) > 0
+        [config] = network["ipam"]["config"]
+        # Docker hands out from the lowest one on, in the order of starting, unless it is told from where.
+        if len(given) < len(on_it):
+            handed_out = ipaddress.IPv4Network(config["ip_range"])
+            assert handed_out.subnet_of(ipaddress.IPv4Network(config["subnet"]))
+            assert not [address for address in given if ipaddress.IPv4Address(address) in handed_out]
+
+
+@pytest.mark.parametrize("shop", ["bakery", "mealbox"])
+def test_postgres_is_ready_when_others_can_reach_it(shop: str) -> None:
+    asked = load(DEPLOY / shop / "compose.yaml")["services"]["postgres"]["healthcheck"]["test"]
+    assert asked[:4] == ["CMD", "pg_isready", "--host", "127.0.0.1"]
+
+
+def test_nginx_outlives_the_coffee_bar_and_knows_baristas_by_their_own_addresses() -> None:
+    services = load(DEPLOY / "compose.yaml")["services"]
+    assert services["coffee"]["depends_on"] == ["nginx"]
+    assert "depends_on" not in services["nginx"]
+    assert all(port.startswith("0.0.0.0:") for port in services["nginx"]["ports"])
+
+
 def test_files_that_are_mounted_are_there_and_images_are_exact() -> None:
     whole = compose(**GIVEN)
     for name, each in whole["services"].items():
@@ -179,9 +208,16 @@ def test_an_update_dumps_the_database_then_starts_the_image_and_remembers_it(tmp
     assert (tmp_path / ".env").read_text() == "DOMAIN=cakes.example\nORDERUP_IMAGE=new@sha256:1\n"
     assert [path.read_text() for path in (tmp_path / "backups").iterdir()] == ["something\n"]
     asked = (docker.parent / "docker.log").read_text().splitlines()
-    words = ["pull new@sha256:1", "compose ps", "pg_dump", "compose up", "caddy reload"]
+    words = ["pull new@sha256:1", "compose ps", "pg_dump", "compose up", "compose up", "caddy reload"]
     assert len(asked) == len(words)
     assert all(word in line for word, line in zip(words, asked, strict=True))
+    # The bakery is made anew without Caddy, who lets requests wait until it is ready; then whatever else has changed.
+    bakery, rest = (line.split() for line in asked if "compose up" in line)
+    assert bakery[-1] == "bakery"
+    assert "--no-deps" not in bakery
+    assert {"--wait", "--remove-orphans"} <= set(bakery)
+    assert "--wait" in rest
+    assert "bakery" not in rest
 
 
 def test_an_update_without_an_image_changes_nothing(tmp_path: Path) -> None:
