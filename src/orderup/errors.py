@@ -143,7 +143,8 @@ class TaskFailed(OrderupError):
 
 
 class UpstreamFailed(TaskFailed):
-    """A third party failed, hung or asked to come back later. With `retry_after` its whole queue pauses."""
+    """A third party failed, hung or asked to come back later. With `retry_after` its whole queue pauses, and no attempt
+    has failed."""
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None, was_sent: bool = True) -> None:
         super().__init__(message, retry_after=retry_after, pause_queue=retry_after is not None, was_sent=was_sent)

@@ -1,5 +1,6 @@
 """What PostgreSQL answers when it cannot: each error as the caller can use it, and what is tried again by itself."""
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -99,3 +100,14 @@ async def test_what_breaks_a_rule_of_the_tables_fails_alone_and_as_it_is(cupboar
         await placed(cupboard)
     heal(cupboard)
     await placed(cupboard)
+
+
+async def test_what_a_statement_may_not_do_is_its_own_fault(cupboard: PostgresDatabase) -> None:
+    await placed(cupboard)
+    for code in ("42501", "55000"):  # at connecting they mean that the server is away
+        fail(cupboard, code)
+        with pytest.raises(asyncpg.PostgresError, match="as the test wants it"):
+            await placed(cupboard)
+        with pytest.raises(psycopg.Error, match="as the test wants it"):
+            await cupboard.write(lambda connection: connection.place(placing_of()))
+        heal(cupboard)

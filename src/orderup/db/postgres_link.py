@@ -6,7 +6,8 @@ Two drivers share one table of errors, because both hand on the server's SQLSTAT
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ SETTINGS: Mapping[str, str] = {
     # a plan made once, while the tables were empty, would scan them for ever after
     "plan_cache_mode": "force_custom_plan",
 }
+# Tells a backend from a later one that got the same process id.
+BORN = "select backend_start from pg_stat_activity where pid = pg_backend_pid()"
 # What takes longer than this may follow a plan that was made while the tables were empty, or for all the server knew.
 SLOW_SECONDS = 0.25
 
@@ -54,7 +57,7 @@ DRIVER_ERRORS = (
     asyncpg.InternalClientError,
     psycopg.Error,
     sqlalchemy.exc.DBAPIError,
-    OSError,  # TimeoutError is one
+    OSError,  # TimeoutError is one, NotLetIn another
 )
 _FULL = {"53100", "58030"}  # disk full, I/O error
 _CONFLICT = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
@@ -63,6 +66,22 @@ _CONFLICT = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock
 _AWAY_CLASSES, _AWAY = {"08", "28", "3D", "53", "57"}, {"25006", "25P03"}
 _LOST = {"57P01", "57P02", "57P03", "25P03"}  # the server shut down, crashed, is starting; it ended the session
 _SETUP_CLASSES = {"28", "3D", "42"}  # password, name of the database, privileges
+
+
+class NotLetIn(ConnectionError):
+    """The server answered, and let nobody in, with an error that would be a statement's own fault: connecting revoked,
+    the database closed to all. To a process that was in before, it is away. The cause is the driver's error."""
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Around the making of a connection: see `NotLetIn`."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        if is_storage(error):
+            raise
+        raise NotLetIn(_short(error)) from error
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -122,7 +141,7 @@ def translate(error: BaseException) -> Exception:
 def translate_first(error: BaseException) -> Exception:
     """As `translate`, for the first connection of a process: a wrong password is the owner's turn."""
     state = sqlstate(error) or ""
-    if state[:2] in _SETUP_CLASSES or isinstance(error, asyncpg.ClientConfigurationError):
+    if state[:2] in _SETUP_CLASSES or isinstance(error, NotLetIn | asyncpg.ClientConfigurationError):
         return Misconfigured(f"DATABASE_URL does not lead to a database: {_short(error)}")
     return translate(error)
 
@@ -190,18 +209,19 @@ class Link:
         return self.session
 
     async def _make(self) -> Session:
-        connection = await asyncpg.connect(
-            self.url,
-            timeout=CONNECT_SECONDS,
-            command_timeout=SILENCE_SECONDS,
-            max_cached_statement_lifetime=0,  # what is prepared here is used for as long as the session lasts
-            server_settings=self.settings,
-        )
-        try:
-            born = await connection.fetchval("select backend_start from pg_stat_activity where pid = pg_backend_pid()")
-        except BaseException:
-            connection.terminate()
-            raise
+        with connecting():
+            connection = await asyncpg.connect(
+                self.url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=SILENCE_SECONDS,
+                max_cached_statement_lifetime=0,  # what is prepared here is used for as long as the session lasts
+                server_settings=self.settings,
+            )
+            try:
+                born = await connection.fetchval(BORN)
+            except BaseException:
+                connection.terminate()
+                raise
         return Session(connection, born)
 
     async def connect_some_day(self) -> Session:

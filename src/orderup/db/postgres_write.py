@@ -28,10 +28,12 @@ from orderup.db.database import (
 )
 from orderup.db.postgres_batch import CHANNEL, KEY_COLUMNS, change_arguments, place_arguments, quoted
 from orderup.db.postgres_link import (
+    BORN,
     CONNECT_SECONDS,
     DRIVER_ERRORS,
     SETTINGS,
     SILENCE_SECONDS,
+    connecting,
     is_conflict,
     is_lost,
     translate,
@@ -197,15 +199,16 @@ class PostgresThreads:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="postgres-read")
 
     def _make(self) -> _DriverConnection:
-        connection = _DriverConnection.connect(
-            self._url,
-            connect_timeout=round(CONNECT_SECONDS),
-            options=" ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SETTINGS.items()),
-            keepalives_idle=SILENCE_SECONDS,
-            tcp_user_timeout=SILENCE_SECONDS * 1000,
-            autocommit=True,
-        )
-        row = connection.execute("select backend_start from pg_stat_activity where pid = pg_backend_pid()").fetchone()
+        with connecting():
+            connection = _DriverConnection.connect(
+                self._url,
+                connect_timeout=round(CONNECT_SECONDS),
+                options=" ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SETTINGS.items()),
+                keepalives_idle=SILENCE_SECONDS,
+                tcp_user_timeout=SILENCE_SECONDS * 1000,
+                autocommit=True,
+            )
+            row = connection.execute(BORN).fetchone()
         assert row is not None
         connection.born = row[0]
         connection.autocommit = False

@@ -32,8 +32,8 @@ class StationTask(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """Who waits at some queues. first: in the order in which they are claimed. count: up to MOST_COUNTED. oldest_at:
-    since when the one waits who has waited longest."""
+    """Who waits at some queues. first: in the order in which they are claimed, if `read_line` was told of turns. count:
+    up to MOST_COUNTED. oldest_at: since when the one waits who has waited longest."""
 
     first: Sequence[StationTask]
     count: int
@@ -47,19 +47,23 @@ class Pause(msgspec.Struct, frozen=True):
     until: int | None
 
 
-def read_line(connection: ReadConnection, names: Sequence[str], *, most: int) -> Line:
-    """The first `most` that wait in these queues."""
+def read_line(connection: ReadConnection, names: Sequence[str], *, most: int, in_turn: Sequence[Place] = ()) -> Line:
+    """The first `most` that wait in these queues. `in_turn`: who comes first of all, where clients take turns: which is
+    known in memory only (engine/lines.py). All others come by age."""
     first: list[StationTask] = []
     count, oldest = 0, list[int]()
     for name in names:
         line = and_(tasks.c.queue == name, tasks.c.status == TaskStatus.PENDING.value)
-        in_turn = (tasks.c.priority, tasks.c.ready_at, tasks.c.operation_id)
-        first += _read(connection, _tasks().where(line).order_by(*in_turn).limit(most))
+        by_age = (tasks.c.priority, tasks.c.ready_at, tasks.c.operation_id)
+        first += _read(connection, _tasks().where(line).order_by(*by_age).limit(most))
         some = select(tasks.c.ready_at).where(line).limit(MOST_COUNTED).subquery()
         [(waiting, since)] = connection.rows(select(func.count(), func.min(some.c.ready_at)).select_from(some))
         count += waiting
         oldest += [] if since is None else [since]
     first.sort(key=lambda each: (each.task.priority, each.task.ready_at or 0, each.operation_id))
+    found = read_tasks(connection, in_turn)
+    turns = [found[place] for place in in_turn if place in found and found[place].task.status is TaskStatus.PENDING]
+    first = list({each.place: each for each in (*turns, *first)}.values())
     return Line(first[:most], min(count, MOST_COUNTED), min(oldest, default=None))
 
 
