@@ -20,11 +20,10 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-import typer
 from sqlalchemy import select
 
 from orderup import Context, Shop, errors
-from orderup.cli.app import app
+from orderup.cli.app import all_commands
 from orderup.db.sqlite import SqliteDatabase
 from orderup.engine.engine import Engine
 from orderup.engine.place import place_order
@@ -231,7 +230,7 @@ def commands(group: Any, path: str = "orderup") -> Iterator[tuple[str, Any]]:
             yield f"{path} {name}", command
 
 
-COMMANDS = dict(commands(typer.main.get_command(app)))
+COMMANDS = dict(commands(all_commands()))
 
 
 def option_row(parameter: Any) -> Row:

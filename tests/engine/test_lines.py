@@ -1,25 +1,30 @@
 """Claims of a queue whose clients take turns: by a line in memory, whoever changes it, in whatever process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from orderup.db.database import Claimed
-from orderup.engine.limit import pause_queue, resume_queue
-from orderup.engine.steer import cancel_operation, pause_operation, resume_operation
-from orderup.errors import StaleToken
+from orderup.db.station import read_line
+from orderup.engine.due import end_waits
+from orderup.engine.limit import note_paused_queues, pause_queue, resume_queue
+from orderup.engine.steer import cancel_operation, pause_operation, rerun_task, resume_operation, retry_operation
+from orderup.errors import Conflict, StaleToken, Unavailable
 from orderup.model import work
 from orderup.model.kind import Kind
 from orderup.model.operation import Operation
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.times import as_micros
-from tests.engine.conftest import Doors
-from tests.engine.kitchen import SHOP, Kitchen, Time, place_of, token_of
+from tests.engine.conftest import KINDS as DATABASES, Doors
+from tests.engine.kitchen import HOUR, SHOP, Kitchen, Time, place_of, token_of
 from tests.services.waiting import PATIENCE_SECONDS
 
+# A database in memory has one process.
+several_processes = pytest.mark.parametrize("doors", DATABASES[1:], indirect=True)
 BREW = Plan([PlannedTask("brew")])
 KINDS: Mapping[str, Kind] = {
     "brew": Kind("brew", is_remote=True, turns_after=2, lease=timedelta(seconds=100)),
@@ -169,9 +174,8 @@ async def test_what_waited_before_the_process_began_is_in_its_line(doors: Doors,
         assert await until_claimed(bar, 3) == ids(placed)
 
 
+@several_processes
 async def test_two_processes_serve_one_line_and_no_task_twice(doors: Doors, time: Time) -> None:
-    if not doors.are_many:
-        pytest.skip("A database in memory has one process.")
     async with AsyncExitStack() as stack:
         bars = [
             await stack.enter_async_context(running(Kitchen(await doors.open(), time, kinds=KINDS))) for _ in range(2)
@@ -187,9 +191,8 @@ async def test_two_processes_serve_one_line_and_no_task_twice(doors: Doors, time
         assert [await bar.claim("brew") for bar in bars] == [[], []]
 
 
+@several_processes
 async def test_what_another_process_gives_back_is_in_the_line_again(doors: Doors, time: Time) -> None:
-    if not doors.are_many:
-        pytest.skip("A database in memory has one process.")
     async with AsyncExitStack() as stack:
         here, there = [
             await stack.enter_async_context(running(Kitchen(await doors.open(), time, kinds=KINDS))) for _ in range(2)
@@ -199,3 +202,209 @@ async def test_what_another_process_gives_back_is_in_the_line_again(doors: Doors
         await lose(here, claimed)
         assert await until_claimed(there, 1) == [placed.id]
         assert await here.claim("brew") == []
+
+
+# Every way in which a task that was claimed may be claimed again. What follows a wait makes no event.
+
+
+async def fail_and_come_due(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.fail(claimed)
+    bar.time.advance(HOUR)
+    assert await end_waits(bar.engine) == 1
+
+
+async def wait_and_come_due(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.wait(claimed, 60)
+    bar.time.advance(HOUR)
+    assert await end_waits(bar.engine) == 1
+
+
+async def pause_until_the_wait_is_over(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.wait(claimed, 60)
+    await pause_operation(bar.engine, claimed.operation_id)
+    bar.time.advance(HOUR)
+    await resume_operation(bar.engine, claimed.operation_id)
+
+
+async def pause_within_the_wait(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.wait(claimed, 60)
+    await pause_operation(bar.engine, claimed.operation_id)
+    await resume_operation(bar.engine, claimed.operation_id)
+    bar.time.advance(HOUR)
+    assert await end_waits(bar.engine) == 1
+
+
+async def wait_on_hold(bar: Kitchen, claimed: Claimed) -> None:
+    await pause_operation(bar.engine, claimed.operation_id)
+    await bar.wait(claimed, 60)
+    bar.time.advance(HOUR)
+    await resume_operation(bar.engine, claimed.operation_id)
+
+
+async def lose_on_hold(bar: Kitchen, claimed: Claimed) -> None:
+    await pause_operation(bar.engine, claimed.operation_id)
+    await lose(bar, claimed)
+    await resume_operation(bar.engine, claimed.operation_id)
+
+
+async def hand_back(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.hand_back(claimed)
+
+
+async def give_up_and_retry(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.fail(claimed, final=True)
+    await retry_operation(bar.engine, claimed.operation_id)
+
+
+async def give_up_and_rerun(bar: Kitchen, claimed: Claimed) -> None:
+    await bar.fail(claimed, final=True)
+    await rerun_task(bar.engine, *place_of(claimed))
+
+
+WAYS = [
+    fail_and_come_due,
+    wait_and_come_due,
+    pause_until_the_wait_is_over,
+    pause_within_the_wait,
+    wait_on_hold,
+    lose_on_hold,
+    lose,
+    hand_back,
+    give_up_and_retry,
+    give_up_and_rerun,
+]
+every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+Way = Callable[[Kitchen, Claimed], Awaitable[None]]
+
+
+@every_way
+async def test_what_may_be_claimed_again_is_in_the_line_again(bar: Kitchen, time: Time, way: Way) -> None:
+    first, second = await order(bar, time, "a", "b")
+    await way(bar, await bar.take("brew"))
+    assert sorted(await until_claimed(bar, 2)) == ids([first, second])
+    assert await bar.claim("brew") == []
+
+
+@every_way
+@several_processes
+async def test_what_another_process_lets_be_claimed_again_is_in_the_line_again(
+    doors: Doors, time: Time, way: Way
+) -> None:
+    there = Kitchen(await doors.open(), time, kinds=KINDS)
+    async with running(Kitchen(doors.first, time, kinds=KINDS)) as here:
+        [placed] = await order(here, time, "a")
+        await way(there, await here.take("brew"))
+        assert await until_claimed(here, 1) == [placed.id]
+
+
+@several_processes
+async def test_a_wait_that_the_clock_of_another_process_ends_is_over_here_too(doors: Doors, time: Time) -> None:
+    there = Kitchen(await doors.open(), time, kinds=KINDS)
+    async with running(Kitchen(doors.first, time, kinds=KINDS)) as here:
+        [placed] = await order(here, time, "a")
+        await here.wait(await here.take("brew"), 60)
+        time.advance(HOUR)
+        await asyncio.sleep(0.7)  # it is looked at before any clock has ended it
+        assert await here.claim("brew") == []
+        assert await end_waits(there.engine) == 1
+        assert await until_claimed(here, 1) == [placed.id]
+
+
+async def test_what_waited_for_its_time_before_the_process_began_comes_when_it_is_due(doors: Doors, time: Time) -> None:
+    before = Kitchen(doors.first, time, kinds=KINDS)
+    [placed] = await order(before, time, "a")
+    await before.wait(await before.take("brew"), 60)
+    async with running(Kitchen(doors.first, time, kinds=KINDS)) as bar:
+        await asyncio.sleep(0.1)
+        time.advance(HOUR)
+        assert await end_waits(before.engine) == 1
+        assert await until_claimed(bar, 1) == [placed.id]
+
+
+async def test_who_asks_and_waits_gets_what_comes_due(bar: Kitchen, time: Time) -> None:
+    [placed] = await order(bar, time, "a")
+    await bar.wait(await bar.take("brew"), 60)
+    time.advance(HOUR)
+    ear = bar.engine.bell.listen([f"{SHOP}/brew"])
+    await end_waits(bar.engine)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (claimed := await bar.claim("brew")):
+            ear.clear()
+            await ear.wait(None)  # nobody asks again without a ring
+    assert [each.operation_id for each in claimed] == [placed.id]
+
+
+@several_processes
+async def test_a_queue_that_another_process_pauses_and_resumes_goes_on(doors: Doors, time: Time) -> None:
+    there = Kitchen(await doors.open(), time, kinds=KINDS)
+    async with running(Kitchen(doors.first, time, kinds=KINDS)) as here:
+        [placed, other] = await order(here, time, "a", "b")
+        await pause_queue(there.engine, f"{SHOP}/brew", by="ann")
+        await note_paused_queues(here.engine)
+        assert await here.claim("brew") == []
+        await resume_queue(there.engine, f"{SHOP}/brew")
+        assert (await here.take("brew")).operation_id == placed.id
+        await note_paused_queues(here.engine)
+        assert await until_claimed(here, 1) == [other.id]
+
+
+@several_processes
+async def test_a_change_upon_another_processs_change_hides_nothing_of_that_one(doors: Doors, time: Time) -> None:
+    # neither follows the log: what it would tell `here` comes after its own change, and is no news then
+    here, there = Kitchen(doors.first, time, kinds=KINDS), Kitchen(await doors.open(), time, kinds=KINDS)
+    plan = Plan([PlannedTask("brew"), PlannedTask("wash"), PlannedTask("second", kind="brew", after=["wash"])])
+    await here.place(plan, client="a")
+    await there.do("wash")
+    assert (await here.take("brew")).task.name == "brew"
+    assert (await here.take("brew")).task.name == "second"
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), ZeroDivisionError(), asyncio.CancelledError()])
+async def test_a_claim_that_comes_to_nothing_leaves_the_line_as_it_was(
+    bar: Kitchen, time: Time, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    [placed] = await order(bar, time, "a")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bar.engine.desk, "decide", fail)
+        with pytest.raises(type(error)):
+            await bar.claim("brew")
+    assert await until_claimed(bar, 1) == [placed.id]
+
+
+@several_processes
+async def test_what_comes_back_while_it_is_being_claimed_here_is_not_forgotten(
+    doors: Doors, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Kitchen(await doors.open(), time, kinds=KINDS)
+    async with running(Kitchen(doors.first, time, kinds=KINDS)) as here:
+        [placed] = await order(here, time, "a")
+
+        async def come_too_late(*_: Any, **__: Any) -> None:
+            await pause_operation(there.engine, placed.id)
+            await resume_operation(there.engine, placed.id)
+            await asyncio.sleep(0.5)  # the log has told of it
+            raise Conflict("It was paused.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(here.engine.desk, "decide", come_too_late)
+            assert await here.claim("brew") == []
+        assert await until_claimed(here, 1) == [placed.id]
+
+
+async def test_who_comes_next_is_told_without_a_claim(bar: Kitchen, time: Time) -> None:
+    first, second, third, fourth, other = await order(bar, time, "a", "a", "a", "a", "b")
+    lines, queue = bar.engine.lines, f"{SHOP}/brew"
+    assert lines is not None
+    assert [place[0] for place in lines.first([queue], 3)] == ids([first, other, second])
+    assert [place[0] for place in lines.first([f"{queue}@paris", queue], 9)] == ids(
+        [first, other, second, third, fourth]
+    )
+    in_turn = [*lines.first([queue], 2), (12345, 0)]  # the last is there no more
+    line = await bar.database.read(lambda connection: read_line(connection, [queue], most=4, in_turn=in_turn))
+    assert [each.operation_id for each in line.first] == ids([first, other, second, third])
+    await pause_queue(bar.engine, queue, by="ann")
+    assert lines.first([queue], 3) == []  # nobody does

@@ -1,12 +1,15 @@
 """The coffee bar when its process is killed, stopped, or one of two."""
 
 import asyncio
+import contextlib
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.journeys.scene import Scene
@@ -101,6 +104,72 @@ async def test_it_waits_for_nobody_when_nobody_waits(tmp_path: Path) -> None:
             await customer.coffee()
         server.terminate()
         assert server.wait() == 0
+
+
+async def test_who_hangs_up_while_it_stops_leaves_the_line_to_those_who_wait(tmp_path: Path) -> None:
+    async with Scene(8, sqlite_url(tmp_path), tmp_path) as scene:
+        server = scene.server("coffee", options=["--grace", "30"]).start()
+        async with bar_of(server) as bar:
+            leaving, staying = await bar.order(), await bar.order()
+            server.send(signal.SIGTERM)
+            assert await bar.ask().answer() is None
+            await leaving.hang_up()
+            await bar.until_open(1)
+            order_id = await bar.start()
+            assert (await bar.finish(order_id)).status_code == 200
+            assert (await staying.coffee())["order_id"] == order_id
+        assert server.wait() == 0
+        scene.check()
+
+
+async def test_stopped_while_its_database_is_locked_it_answers_nobody_with_an_error(tmp_path: Path) -> None:
+    async with Scene(9, sqlite_url(tmp_path), tmp_path) as scene:
+        server = scene.server("coffee", options=["--grace", "1"]).start()
+        async with bar_of(server) as bar:
+            for key in (None, "mine"):
+                await bar.order(key=key)
+            with contextlib.closing(sqlite3.connect(scene.database_url.removeprefix("sqlite:///"))) as somebody:
+                somebody.execute("begin exclusive")
+                for key in (None, None, "mine", "new"):
+                    bar.ask(key=key)
+                await asyncio.sleep(0.5)
+                server.send(signal.SIGTERM)
+                assert [await each.answer() for each in bar.customers] == [None] * 6
+                somebody.execute("rollback")
+            server.wait()
+
+
+@pytest.mark.needs("postgres_url")
+async def test_a_process_that_stood_still_keeps_the_customers_who_are_still_there(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    environment = {"COFFEE_ORPHAN_SECONDS": "5", "LEASE_SECONDS": "4", "HEARTBEAT_SECONDS": "2"}
+    with new_database(postgres_url) as url:
+        async with Scene(10, url, tmp_path) as scene:
+            one = scene.server("coffee", name="one", environment=environment).start()
+            async with bar_of(one) as here:
+                customers = [await here.order(), await here.order(key="mine")]
+                [holder] = await holders(url)
+                one.send(signal.SIGSTOP)
+                two = scene.server("coffee", name="two", environment=environment).start()
+                while await holders(url) == {holder}:  # noqa: ASYNC110  in another process
+                    await asyncio.sleep(0.1)
+                one.send(signal.SIGCONT)
+                while await holders(url) != {holder}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(6)  # longer than an order is kept for nobody
+                async with bar_of(two) as there:
+                    for customer in customers:
+                        order_id = await there.start(wait=10)
+                        assert (await there.finish(order_id)).status_code == 200
+                        assert (await customer.coffee())["order_id"] == order_id
+            scene.check()
+
+
+async def holders(url: str) -> set[str]:
+    """Of open orders."""
+    with psycopg.connect(url) as connection:
+        return {row[0] for row in connection.execute("select held_by from operations where status = 'running'")}
 
 
 @pytest.mark.needs("postgres_url")

@@ -236,6 +236,16 @@ async def serving(app: OrderupApp, settings: Settings) -> AsyncIterator[int]:
                 stop_listening(server)
 
 
+@asynccontextmanager
+async def caller(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield reader, writer
+    finally:
+        writer.close()
+
+
 async def exchange(port: int, *parts: bytes) -> bytes:
     """Send these bytes as they are, and read until the server closes. Nothing: it cut us off while we were sending."""
     async with asyncio.timeout(PATIENCE_SECONDS):

@@ -252,4 +252,13 @@ def is_stream(operation: Mapping[str, Any]) -> bool:
 
 def crashes(server: ServerProcess) -> list[str]:
     """What it logged of itself: a crash is logged, whoever it was told to."""
-    return [line for line in server.printed().splitlines() if "crashed" in line or "Traceback" in line]
+    return [line for line in server.printed().splitlines() if tells_of_a_crash(line)]
+
+
+def tells_of_a_crash(line: str) -> bool:
+    """A path or a name in it may say anything."""
+    try:
+        told = json.loads(line)
+        return "crashed" in told["event"] or "exception" in told
+    except (ValueError, KeyError, TypeError):
+        return "crashed" in line or "Traceback" in line

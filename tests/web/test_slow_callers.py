@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
@@ -23,7 +22,7 @@ from orderup.web.app import MountedShop, OrderupApp, build_app
 from orderup.web.auth import OPEN
 from orderup.web.routes import Router
 from tests.services.waiting import PATIENCE_SECONDS
-from tests.web.sample import exchange, serving
+from tests.web.sample import caller, exchange, serving
 
 HASTY = Settings(head_seconds=0.3, body_seconds=0.3)
 BETWEEN_BYTES = 0.05
@@ -76,16 +75,6 @@ async def until_cut_off(port: int) -> None:
     """More time has passed than there is for a head and a body."""
     assert await exchange(port, POST + b"x") == b""
     assert await exchange(port) == b""
-
-
-@asynccontextmanager
-async def caller(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            yield reader, writer
-    finally:
-        writer.close()
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = HELLO) -> bytes:

@@ -89,7 +89,7 @@ class LinedUp(Protocol):
     @property
     def shops(self) -> Collection[str]: ...
 
-    def note_own(self, operation: Operation, tasks: Iterable[Task]) -> None: ...
+    def note_own(self, operation: Operation, tasks: Iterable[Task], *, before: int) -> None: ...
 
 
 class Told(Protocol):
@@ -442,7 +442,8 @@ class Desk:
             assert self.starter is not None
             self.starter.begin(claimed)
         if self.lines is not None and operation.shop in self.lines.shops:
-            self.lines.note_own(operation, [operation.tasks[position] for position in draft.changed])
+            changed = [operation.tasks[position] for position in draft.changed]
+            self.lines.note_own(operation, changed, before=draft.base.version)
         if len(draft.released) > len(started):
             left = [draft.task(position) for position in draft.released]
             self.announce([task.queue for task in left if task.status is _PENDING])

@@ -12,6 +12,7 @@ from orderup.engine.decide import expire_rfa
 from orderup.engine.engine import Engine
 from orderup.errors import AlreadyDecided, NotFound
 from orderup.model import work
+from orderup.model.task import queue_of
 
 MOST_AT_ONCE = 500
 
@@ -25,13 +26,13 @@ async def end_waits(engine: Engine) -> int:
     if not await engine.database.read(lambda connection: _is_anything_due(connection, now)):
         return 0
 
-    def write(connection: WriteConnection) -> list[str]:
+    def write(connection: WriteConnection) -> list[tuple[int, str]]:
         some = (
             select(tasks.c.operation_id, tasks.c.position)
             .where(tasks.c.due_at <= now, tasks.c.status == "waiting", tasks.c.ready_at <= now)
             .limit(MOST_AT_ONCE)
         )
-        queues = []
+        ended = []
         for operation_id, position in connection.rows(some):
             queue = connection.execute(
                 update(tasks)
@@ -45,12 +46,14 @@ async def end_waits(engine: Engine) -> int:
                 .returning(tasks.c.queue)
             ).scalar()
             if queue is not None:
-                queues.append(queue)
-        return queues
+                ended.append((operation_id, queue))
+        return ended
 
-    queues = await engine.database.write(write)
-    engine.bell.ring(queues)
-    return len(queues)
+    ended = await engine.database.write(write)
+    if engine.lines is not None:
+        engine.lines.look_again(operation_id for operation_id, queue in ended if queue_of(queue) in engine.lines.kinds)
+    engine.bell.ring([queue for _, queue in ended])
+    return len(ended)
 
 
 def _is_anything_due(connection: ReadConnection, now: int) -> bool:

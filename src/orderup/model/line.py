@@ -5,18 +5,23 @@ in a round each of them has one turn, and every other client one, too; the turns
 So a client with thousands who wait delays many others hardly, and one by one turn. What comes back because its worker
 was lost goes before all.
 
-Turns are tags of virtual time, one later for each that was served, as in start-time fair queueing. Source: Goyal, Vin,
-Cheng, "Start-time Fair Queueing", SIGCOMM 1996.
+Turns are tags of virtual time, one later for each that was served, as in start-time fair queueing. A client who has no
+more than his share keeps his tag as long as it lies ahead: else he who comes and goes would be a newcomer each time,
+whose turn is at once. Source: Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 # A task: its operation and its position there.
 Place = tuple[int, int]
 # What came back goes first, then by priority, then by age.
 Rank = tuple[bool, int, int]
 _Heap = list[tuple[Rank, Place]]
+# Tags that are kept of clients within their share. The clock leaves them behind, unless very many come and go at once.
+MOST_LATER = 10_000
 
 
 def rank_of(*, priority: int, since: int, came_back: bool) -> Rank:
@@ -40,6 +45,8 @@ class Line:
         self._others: _Heap = []
         self._over: dict[str, _Heap] = {}
         self._turns: dict[str, float] = {}
+        # when the next turn of those would be who were over it, in the order in which they left
+        self._later: OrderedDict[str, float] = OrderedDict()
         self._others_turn = 0.0
         self._clock = 0.0
 
@@ -67,7 +74,7 @@ class Line:
         if self.most is not None and len(places) == self.most + 1:
             self._over[client] = [(self._ranks[one], one) for one in places]
             heapify(self._over[client])
-            self._turns[client] = self._clock
+            self._turns[client] = max(self._clock, self._later.pop(client, self._clock))
 
     def remove(self, place: Place) -> bool:
         """Whether it was there."""
@@ -77,13 +84,27 @@ class Line:
         places = self._places[client]
         places.discard(place)
         if client in self._over and len(places) == self.most:
-            del self._turns[client], self._over[client]
+            del self._over[client]
+            self._keep_for_later(client, self._turns.pop(client))
             for one in places:
                 heappush(self._others, (self._ranks[one], one))
         if not places:
             del self._places[client]
         self._tidy(self._over.get(client, self._others))
+        if not self._ranks:
+            self._begin_anew()
         return True
+
+    def _keep_for_later(self, client: str, turn: float) -> None:
+        self._later[client] = turn
+        # none lies more than one turn ahead: who left long before the clock's last turn is behind it
+        while self._later and (len(self._later) > MOST_LATER or self._later[next(iter(self._later))] <= self._clock):
+            self._later.popitem(last=False)
+
+    def _begin_anew(self) -> None:
+        """Nobody waits: whoever comes now finds all as new as he is."""
+        self._later.clear()
+        self._others_turn = self._clock
 
     def take(self) -> Place | None:
         """Whoever comes next; he is in the line no more."""
@@ -92,12 +113,9 @@ class Line:
             self.remove(place)
         return place
 
-    def order(self) -> Sequence[Place]:
-        """All, in the order in which they are served if nobody comes or leaves any more."""
-        copy, taken = self._copy(), []
-        while (place := copy.take()) is not None:
-            taken.append(place)
-        return taken
+    def order(self, most: int | None = None) -> Sequence[Place]:
+        """All, or the first `most`, in the order in which they are served if nobody comes or leaves any more."""
+        return list(islice(iter(self._copy().take, None), most))
 
     def _copy(self) -> "Line":
         copy = Line(self.most)
@@ -105,6 +123,7 @@ class Line:
         copy._places = {client: set(places) for client, places in self._places.items()}
         copy._back, copy._others = list(self._back), list(self._others)
         copy._over = {client: list(heap) for client, heap in self._over.items()}
+        copy._later = self._later.copy()
         copy._others_turn, copy._clock = self._others_turn, self._clock
         return copy
 

@@ -19,7 +19,7 @@ from starlette._utils import get_route_path  # what the router itself matches
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 
 from orderup.errors import Misconfigured, Unavailable
 from orderup.settings import Settings
@@ -29,6 +29,7 @@ from orderup.web.direct import App, DirectRoutes
 from orderup.web.dispatch import Dispatcher
 from orderup.web.docs import Docs
 from orderup.web.headers import SecurityHeaders
+from orderup.web.idempotency import plain_address
 from orderup.web.limits import RequestLimits
 from orderup.web.loopback import BorderGuard
 from orderup.web.metrics import Metrics
@@ -61,6 +62,26 @@ class MountedShop:
     name: str
     router: Router
     prefix: str
+
+
+class ProxyHeaders(ProxyHeadersMiddleware):
+    """Uvicorn's own, which knows a proxy by its IPv4 address on a socket that listens on IPv6 for both as well."""
+
+    def __init__(self, app: Any, *, trusted: Sequence[str]) -> None:
+        super().__init__(app, [])
+        self.trusted_hosts = _Proxies(list(trusted))
+
+
+class _Proxies(_TrustedHosts):
+    def _compute_trust(self, host: str) -> bool:
+        return super()._compute_trust(host) or super()._compute_trust(_plain(host))
+
+
+def _plain(host: str) -> str:
+    try:
+        return str(plain_address(host))
+    except ValueError:
+        return host
 
 
 class OrderupApp(FastAPI):
@@ -157,7 +178,7 @@ def _add_checks(app: OrderupApp, settings: Settings, *, notes: Notes) -> None:
     app.add_middleware(SecurityHeaders, https=(settings.public_url or "").startswith("https://"))
     app.add_middleware(Observe, notes=notes)
     if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
+        app.add_middleware(ProxyHeaders, trusted=settings.trusted_proxies)
 
 
 def _shop_finder(shops: Sequence[MountedShop]) -> Callable[[Scope], str | None]:

@@ -7,6 +7,7 @@ way, at whose end the same function runs. What the layers would have done for a 
 problems, metrics, the log.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -116,7 +117,8 @@ def directly(
     work: DirectWork, *, reads: type[BaseModel] | None = None, never_fails: bool = False
 ) -> Callable[[Endpoint], Endpoint]:
     """Marks a route whose work `work` does. reads: the body that it takes, in JSON. never_fails: its callers are never
-    answered with a 5xx: where there would be one, they are hung up on. Such a route has no deadline but those that it
+    answered with a 5xx: where there would be one, they are hung up on, and so are those for whom the server that ends
+    waits no longer. Such a route has no deadline but those that it
     sets itself, as by `routes.in_time`."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
@@ -134,7 +136,13 @@ class Direct(Response):
         self.work, self.caller, self.read = work, caller, body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self.work(Call(scope, receive, self.caller, is_plain=False, body=self.read))
+        try:
+            answer = await self.work(Call(scope, receive, self.caller, is_plain=False, body=self.read))
+        except asyncio.CancelledError:
+            # Here, and not only around the layers, one of which notes how it ended.
+            if getattr(scope.get("endpoint"), "never_fails", False):
+                hang_up(scope)
+            raise
         if answer is not None:
             await answer.send(send, more=[])
 
@@ -179,10 +187,13 @@ class DirectRoutes:
             return self._go_the_usual_way(scope, receive, send, route)
         if route.reads is None:
             return self._work(scope, receive, send, route)
-        return self._read_and_work(scope, receive, send, route)
+        reading = self._read_and_work(scope, receive, send, route)
+        return _hanging_up_if_cancelled(scope, reading) if route.never_fails else reading
 
     def _go_the_usual_way(self, scope: Scope, receive: Receive, send: Send, route: _Route) -> Coroutine[Any, Any, None]:
-        return self.usual(scope, receive, _without_failures(scope, send) if route.never_fails else send)
+        if not route.never_fails:
+            return self.usual(scope, receive, send)
+        return _hanging_up_if_cancelled(scope, self.usual(scope, receive, _without_failures(scope, send)))
 
     def _is_plain(self, scope: Scope, route: _Route) -> bool:
         if route.caller is None or not self.may_be_plain or len(scope["headers"]) > MOST_PLAIN_HEADERS:
@@ -224,6 +235,10 @@ class DirectRoutes:
                 wire: Wire | None = scope.get(WIRE_KEY)
                 if wire is None or not wire.answer(scope, status, answer.lines, answer.body):
                     await answer.send(send, more=_PLAIN_HEADERS)
+        except asyncio.CancelledError:
+            if route.never_fails:
+                hang_up(scope)
+            raise
         except OrderupError as error:
             note_failure(error, scope)
             response = error_response(error, instance=route.path)
@@ -309,6 +324,15 @@ def _once_more(received: list[Message], receive: Receive) -> Receive:
         return await receive() if message is None else message
 
     return receive_again
+
+
+async def _hanging_up_if_cancelled(scope: Scope, way: Coroutine[Any, Any, None]) -> None:
+    """Uvicorn answers what it cancels with a 500, unless the caller is gone."""
+    try:
+        await way
+    except asyncio.CancelledError:
+        hang_up(scope)
+        raise
 
 
 def _without_failures(scope: Scope, send: Send) -> Send:

@@ -1,8 +1,9 @@
 """`Idempotency-Key`: a request sent again does nothing again, and is answered with how things stand.
 
-A key is scoped to shop, route and whose it is: the subject of the token, or the address (IPv6: its /64). It is stored
-in the transaction of what it does, so there is no moment in which one is there without the other; a refused request
-stores none, and one that is refused only later frees its own. The fingerprint is of method, path and canonical body.
+A key is scoped to shop, route and whose it is: the subject of the token, or the address (IPv6: its /64, unless it is an
+IPv4 address in disguise). It is stored in the transaction of what it does, so there is no moment in which one is there
+without the other; a refused request stores none, and one that is refused only later frees its own. The fingerprint is
+of method, path and canonical body.
 
 A route that honours it says so with `takes_key`, for the API's description.
 """
@@ -56,10 +57,16 @@ def client_of(scope: Scope, caller: Caller) -> str:
     return _client_at(client[0] if client else "unknown")
 
 
+def plain_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """IPv4 as such, which a socket for both tells as ::ffff:a.b.c.d, all of it in one /64. Raises ValueError."""
+    address = ipaddress.ip_address(host)
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
 @lru_cache(maxsize=10_000)
 def _client_at(host: str) -> str:
     try:
-        address = ipaddress.ip_address(host)
+        address = plain_address(host)
     except ValueError:
         return f"address:{host}"
     if address.version == 6:

@@ -1,6 +1,7 @@
 """How uvicorn serves an app: `serve` and the tests run the same."""
 
 import asyncio
+import logging
 from typing import Any
 
 from starlette.types import ASGIApp, Scope
@@ -18,6 +19,8 @@ from orderup.web.wire import WIRE_KEY, Tell
 LARGEST_FRAME = 64 << 10
 KEEP_ALIVE_SECONDS = 5
 READ_IN_VAIN = 16 << 20
+# What a client may send ahead while he waits and is watched, for he is read all the while.
+MOST_AHEAD, MOST_BYTES_AHEAD = 16, 64 << 10
 PING_SECONDS = 20.0
 NO_REQUEST = "This cannot be read as an HTTP request: see its first line, its headers and where its body ends."
 
@@ -32,6 +35,9 @@ class LimitedProtocol(HttpToolsProtocol):
     body may take. Between two requests uvicorn waits for `KEEP_ALIVE_SECONDS`, but only until the first byte of what
     comes next, be it an empty line: from there on it is a head. A WebSocket is under none of this any more. Routes can
     hang up on a caller, see `wire.py`.
+
+    Uvicorn reads no further than one request ahead, and who is not read is not seen to leave. So while a route wants to
+    be told that its caller is gone, he is read on, and cut off when he sends too much ahead.
 
     A connection has one alarm at most, which looks when it rings whether anything is due, and is set anew if that is
     later: most requests come in one piece and are answered long before, and a timer for each would cost as much as the
@@ -53,6 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
     taken_by: asyncio.TimerHandle | None = None
     running: RequestResponseCycle | None = None
     tell_gone: Tell | None = None
+    bytes_ahead = 0
     # uvicorn's own headers, date and all, which it replaces once a second; and the same as they are sent
     usual_headers: list[tuple[bytes, bytes]] | None = None
     usual_lines = b""
@@ -65,6 +72,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
         self._leave_untaken()
+        if self.running is not None and not self.running.response_complete:
+            # uvicorn tells the last request that was sent, which may still be waiting behind this one
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
         tell, self.tell_gone = self.tell_gone, None
         if tell is not None:
@@ -187,7 +198,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if is_gone:
             tell()
         else:
-            self.flow.resume_reading()  # a body may have stopped it, and who is not read is not seen to leave
+            self.bytes_ahead = 0
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """A body may have stopped it, or a request that was sent ahead."""
+        if len(self.pipeline) > MOST_AHEAD or self.bytes_ahead > MOST_BYTES_AHEAD:
+            self._cut_off()
+        else:
+            self.flow.resume_reading()
 
     def answer(self, scope: Scope, status: int, lines: bytes, body: bytes) -> bool:
         cycle = self.running
@@ -230,6 +249,9 @@ class LimitedProtocol(HttpToolsProtocol):
             if self.is_in_head:
                 self._refuse(HeadTooLarge(f"The head of this request has more than {self.max_header_bytes} bytes."))
             self._cut_off()
+        if self.tell_gone is not None and not self.transport.is_closing():
+            self.bytes_ahead += len(data)
+            self._read_on()
         if self._is_forgotten():
             self._expect_by(self.head_seconds)
         self._set_alarm()
@@ -278,11 +300,18 @@ class RefusingProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = True
 
 
+def _is_no_cancelling(record: logging.LogRecord) -> bool:
+    """Requests that outlast the end of the server are cancelled: uvicorn counts them on a line of its own, and would
+    log each with its traceback, as a crash of ours."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
 def server_config(app: ASGIApp, settings: Settings, **options: Any) -> Config:
     """For `uvicorn.Server`. options: what else uvicorn takes, such as host and port; listening sockets go to `serve`.
 
     Proxies are believed by the app, for itself, and requests are logged by it, without their queries.
     """
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancelling)
     return Config(
         app,
         interface="asgi3",

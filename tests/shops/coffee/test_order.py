@@ -1,11 +1,17 @@
 """From the request to the coffee, as customers and baristas see it."""
 
 import asyncio
+from random import uniform
+from typing import Any
 
 import httpx2
+import psycopg
 import pytest
+from psycopg import sql
 
-from tests.shops.coffee.barista import CoffeeBar, open_bar, settings_of
+from orderup.shops.coffee.bar import RETRY_SECONDS
+from tests.services.postgres import new_database
+from tests.shops.coffee.barista import PATIENCE_SECONDS, CoffeeBar, open_bar, settings_of
 
 
 async def test_a_customer_is_answered_when_his_coffee_is_ready_and_not_before(bar: CoffeeBar) -> None:
@@ -170,3 +176,78 @@ async def test_start_says_what_is_wrong_with_its_query(bar: CoffeeBar, query: st
     answer = await bar.client.get(f"{bar.back}/start/?{query}")
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"] == f"query.{query.partition('=')[0]}"
+
+
+async def test_who_finds_his_order_cancelled_in_that_moment_is_told_of_no_coffee() -> None:
+    """Two ask with one key, the first one hangs up: the other has that order, or a new one, and waits for it."""
+    async with open_bar(settings_of("sqlite://", coffee_keep_seconds=0, client_orders_a_minute=10_000)) as bar:
+        port = int(bar.front.rpartition(":")[2])
+
+        async def two_with(key: str, *, seconds: float) -> bytes:
+            head = f"POST /order/ HTTP/1.1\r\nHost: localhost:{port}\r\nIdempotency-Key: {key}\r\n"
+            lines = []
+            for _ in range(2):
+                lines.append(await asyncio.open_connection("127.0.0.1", port))
+                lines[-1][1].write(f"{head}Content-Length: 0\r\n\r\n".encode())
+            (_, to_bar), (from_bar, _) = lines
+            await asyncio.sleep(seconds)
+            to_bar.transport.abort()
+            try:
+                return await asyncio.wait_for(from_bar.read(100), 0.3)
+            except TimeoutError:
+                return b""
+            finally:
+                lines[1][1].transport.abort()
+
+        for number in range(50):
+            pairs = [two_with(f"{number}-{each}", seconds=uniform(0, 0.02)) for each in range(8)]
+            assert await asyncio.gather(*pairs) == [b""] * 8
+
+
+async def test_a_coffee_that_could_not_be_made_is_made_again_for_nobody_who_has_left(bar: CoffeeBar) -> None:
+    customer = await bar.order()
+    ask = {"worker": "w1", "shop": "coffee", "tasks": ["brew"], "wait": 5}
+    [task] = (await bar.client.post(f"{bar.back}/api/work/claim", json=ask)).json()["tasks"]
+    await customer.hang_up()
+    await no_customer_waits(bar)
+    said = {"token": task["token"], "error": "No beans."}
+    assert (await bar.client.post(f"{bar.back}/api/work/{task['id']}/fail", json=said)).status_code == 200
+    await bar.until_open(0)
+
+
+async def no_customer_waits(bar: CoffeeBar) -> None:
+    """And the bar has looked for what that means to their orders."""
+    keeper: Any = bar.house.keepers["coffee"]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while keeper.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+
+
+@pytest.mark.needs("postgres_url")
+async def test_who_comes_back_while_nothing_can_be_written_has_asked_once(postgres_url: str) -> None:
+    with new_database(postgres_url) as url:
+        values = {"client_orders_a_minute": 2}
+        async with open_bar(settings_of(url, **values)) as first, open_bar(settings_of(url, **values)) as second:
+            await (await first.order(key="mine")).hang_up()
+            set_read_only(url, "on")
+            again = second.ask(key="mine")
+            await asyncio.sleep(6 * RETRY_SECONDS)
+            assert not again.task.done()
+            set_read_only(url, "off")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (order_id := await second.start()) is None:
+                    pass
+            await second.finish(order_id)
+            assert (await again.coffee())["order_id"] == order_id
+
+
+def set_read_only(url: str, switch: str) -> None:
+    """To all who connect from here on, which all do."""
+    name, others = sql.Identifier(url.rpartition("/")[2]), "datname = current_database() and pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = off")
+        connection.execute(
+            sql.SQL("alter database {} set default_transaction_read_only = {}").format(name, sql.Literal(switch))
+        )
+        connection.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where {others}")

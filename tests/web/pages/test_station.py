@@ -13,9 +13,10 @@ from sqlalchemy import update
 from orderup.cli.assembly import House
 from orderup.db.tables import tasks
 from orderup.engine.limit import pause_queue, resume_queue
+from orderup.engine.place import place_order
 from orderup.engine.steer import cancel_operation, pause_operation, rerun_task
 from orderup.model import work
-from orderup.model.ids import read_id
+from orderup.model.ids import read_id, show_id
 from orderup.model.operation import OperationStatus
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.task import Task, TaskStatus
@@ -37,6 +38,7 @@ async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     values = {} if is_file else {"database_url": request.getfixturevalue("prepared_postgres")}
     shop = workshop()
     shop.remote("carve", lease=timedelta(hours=1))
+    shop.remote("turn", turns_after=2)
     async with open_test_house(settings_for(tmp_path, **values), shops=[shop]) as house:
         yield house
 
@@ -354,6 +356,16 @@ async def test_one_line_is_shown_in_the_order_in_which_it_is_taken(house: House,
     waiting = section(ann.page, "waiting")
     assert sorted(ids, key=lambda id: waiting.index(id[-4:])) == ids
     assert [await ann.take() for _ in ids] == [f"{id}-0" for id in ids]
+
+
+async def test_where_clients_take_turns_the_line_is_shown_in_the_order_of_turns(house: House, ann: Tablet) -> None:
+    ann.address = "/station/workshop/turn"
+    turn = Plan([PlannedTask("turn")])
+    ids = [show_id((await place_order(house.engine, "workshop", turn, client=client)).id) for client in "a" * 14 + "b"]
+    await ann.look()
+    shown = re.findall(r'id="waits-([0-9a-z]+)-0"', ann.page)
+    assert shown == [ids[0], ids[14], *ids[1:11]]
+    assert [await ann.take() for _ in range(3)] == [f"{id}-0" for id in shown[:3]]
 
 
 async def test_what_nobody_may_take_just_now_is_said(house: House, ann: Tablet) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -39,9 +40,11 @@ RETRY_SECONDS = 0.5
 BEATS_A_LEASE = 3
 # Connections that may wait for one order; one more, and the oldest is hung up on.
 MOST_AT_ONE_ORDER = 64
+# Orders in one statement.
+MOST_AT_ONCE = 500
 OPEN = (OperationStatus.RUNNING.value, OperationStatus.PAUSED.value)
 # Events after which an order that nobody holds may be claimed again: nobody shall.
-CAME_BACK = frozenset({"task.lost", "task.handed_back"})
+CAME_BACK = frozenset({"task.lost", "task.handed_back", "task.retrying", "task.waiting"})
 
 # How the wait ended: when the coffee was ready, in microseconds since the epoch; None: there will be none.
 Answer = asyncio.Future[int | None]
@@ -78,7 +81,7 @@ class Bar:
         self.process = f"{shop.name} {socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self.fair_use = FairUse(most_open=settings.client_open_orders, most_a_minute=settings.client_orders_a_minute)
         self.standing = Standing(engine)
-        self.is_draining = False
+        self.is_draining = self._is_closed = self._is_given_up = False
         self._guests: dict[int, Guest] = {}
         self._waiting = 0
         self._leaving: set[int] = set()
@@ -114,7 +117,7 @@ class Bar:
         if guest is None or answer not in guest.answers:
             return
         guest.answers.remove(answer)
-        if guest.is_here or self.is_draining:
+        if guest.is_here or self._is_closed:  # closed: it is we who hung up, and he may come back to the next process
             return
         if guest.is_kept:
             self._keep(operation_id, guest, self.settings.coffee_keep_seconds)
@@ -180,7 +183,7 @@ class Bar:
             yield
         finally:
             guest.followers -= 1
-            if self._guests.get(operation.id) is guest and not guest.is_here and not self.is_draining:
+            if self._guests.get(operation.id) is guest and not guest.is_here and not self._is_closed:
                 self._keep(operation.id, guest, self.settings.coffee_keep_seconds)
 
     def _guest_of(self, operation: Operation) -> Guest:
@@ -194,7 +197,7 @@ class Bar:
     async def take_over(self, operation: Operation) -> None:
         """It is this process that holds the customer's connection from here on. Raises Unavailable."""
         if operation.id not in self._guests or operation.held_by != self.process:
-            await self.engine.database.write(lambda connection: _hold(connection, operation.id, self.process))
+            await self.engine.database.write(partial(_hold, operation_ids=[operation.id], process=self.process))
 
     def _keep(self, operation_id: int, guest: Guest, seconds: float) -> None:
         guest.stay()
@@ -248,12 +251,26 @@ class Bar:
         lease = self.settings.lease
         while True:
             try:
+                if self._is_started.is_set():
+                    self._is_given_up |= self.process not in await self.engine.database.read(_holders_alive)
                 await beat_executor(self.engine, self.process, kind=HOLDER, lease=lease)
+                if self._is_given_up:
+                    await self._take_back()
                 self._is_started.set()
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             await asyncio.sleep(lease.total_seconds() / BEATS_A_LEASE)
+
+    async def _take_back(self) -> None:
+        """Others took this process for ended, and its orders over, since it stood still for long, or did not reach the
+        database: those whose customers are still here are its own."""
+        here = [operation_id for operation_id, guest in self._guests.items() if guest.is_here]
+        log.warning("this process was taken to have ended; it holds its customers' orders again", orders=len(here))
+        for begin in range(0, len(here), MOST_AT_ONCE):
+            some = here[begin : begin + MOST_AT_ONCE]
+            await self.engine.database.write(partial(_hold, operation_ids=some, process=self.process))
+        self._is_given_up = False
 
     async def _see_off(self) -> None:
         """Those who left are taken out of the line; tried again as long as the database is away."""
@@ -337,7 +354,7 @@ class Bar:
 
     def close(self) -> None:
         """Whoever still waits is hung up on; his order stays for whoever takes it over."""
-        self.is_draining = True
+        self.is_draining = self._is_closed = True
         for guest in self._guests.values():
             guest.stay()
             for answer in guest.answers:
@@ -355,8 +372,8 @@ def _open_orders(connection: ReadConnection) -> list[tuple[int, str | None, str 
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def _hold(connection: WriteConnection, operation_id: int, process: str) -> None:
-    connection.execute(update(operations).where(operations.c.id == operation_id).values(held_by=process))
+def _hold(connection: WriteConnection, *, operation_ids: Sequence[int], process: str) -> None:
+    connection.execute(update(operations).where(operations.c.id.in_(operation_ids)).values(held_by=process))
 
 
 def _take_from(connection: WriteConnection, dead: Iterable[str], process: str) -> list[tuple[int, str | None]]:

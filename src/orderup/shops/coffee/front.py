@@ -73,7 +73,7 @@ class _Visit:
         self.key: Key | None = None
         if not call.is_plain:
             self.key = idempotency_key(call.request, call.caller, None, now=self.engine.now())
-        self.is_replay = self.is_gone = False
+        self.is_replay = self.is_gone = self.is_admitted = False
         self._id = OperationId(0)
         self._answer: Answer | None = None
 
@@ -92,10 +92,11 @@ class _Visit:
         if self.bar.is_draining:
             return None, None
         operation = await self._find() if self.key is not None else None
-        if operation is None or operation.status in LAPSED:
+        while operation is None or operation.status in LAPSED:
+            if self.is_gone or self.bar.is_draining:
+                return None, None
+            # may find one that the same key placed at this moment, and that has left the line since
             operation = await self._place(lapsed=operation)
-        if operation is None:
-            return None, None
         return operation, operation.finished_at if self._answer is None else await self._answer
 
     def _expect(self, operation_id: OperationId, answer: Answer) -> None:
@@ -107,12 +108,14 @@ class _Visit:
         """The order that was placed with this key, which he waits for from here on if it is open."""
         key, database = self.key, self.engine.database
         assert key is not None
-        while not self.is_gone:
+        while not self.is_gone and not self.bar.is_draining:
             try:
                 taken = await database.read(lambda connection: find_key(connection, key.key))
                 if taken is None:
                     return None
-                self.bar.fair_use.admit_again(self.client)
+                if not self.is_admitted:  # he has asked once, however often we have to
+                    self.bar.fair_use.admit_again(self.client)
+                    self.is_admitted = True
                 id = OperationId(taken.operation_id)
                 self._expect(id, self.bar.rejoin(id, self.client))
                 # looked at after he was noted: what happens since is told to him
@@ -162,7 +165,7 @@ class _Visit:
 
     async def _after_a_doubt(self) -> Operation | None:
         """It was placed after all, when the database seemed to be away."""
-        while not self.is_gone:
+        while not self.is_gone and not self.bar.is_draining:
             try:
                 return await load(self.engine, self._id)
             except Unavailable:

@@ -30,7 +30,8 @@ WORDS = {
     "operation.errored": "Something went wrong with your coffee; our staff looks into it",
     "operation.completed": "Your coffee is ready",
 }
-COFFEE = Plan([PlannedTask(BREW)], words=WORDS)
+# It ends by no clock, which somebody may set forward by a day: who leaves takes his order with him.
+COFFEE = Plan([PlannedTask(BREW, within=timedelta(days=366))], words=WORDS)
 
 
 def adjust(settings: Settings, kinds: Mapping[str, Kind]) -> Mapping[str, Kind]:

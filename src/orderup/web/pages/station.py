@@ -187,8 +187,10 @@ class View:
         return count_in_words(self.count)
 
 
-def _look(connection: ReadConnection, station: Station, taken: Sequence[Taken], *, now: int) -> View:
-    line = read_line(connection, station.queues, most=MOST_SHOWN)
+def _look(
+    connection: ReadConnection, station: Station, taken: Sequence[Taken], *, in_turn: Sequence[Place], now: int
+) -> View:
+    line = read_line(connection, station.queues, most=MOST_SHOWN, in_turn=in_turn)
     held = read_held(connection, station.worker, station.queues)
     mine = {each.place: card_of(each, "running", inputs=read_inputs(connection, each)) for each in held}
     found = read_tasks(connection, [each.place for each in taken])
@@ -219,7 +221,8 @@ async def _show(
 ) -> Response:
     engine = engine_of(request)
     known, now = taken_by(request, station.worker) if taken is None else taken, engine.now()
-    view = await engine.database.read(lambda connection: _look(connection, station, known, now=now))
+    in_turn = engine.lines.first(station.queues, MOST_SHOWN) if engine.lines is not None else ()
+    view = await engine.database.read(lambda connection: _look(connection, station, known, in_turn=in_turn, now=now))
     return site_of(request).page(
         request,
         "station.html",
