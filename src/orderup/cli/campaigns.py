@@ -100,7 +100,8 @@ async def _import(engine: "Engine", settings: "Settings", wish: _Wish) -> int:
 async def _begun(engine: "Engine", wish: _Wish) -> "Import | None":
     """An import of this very file that was not brought to its end."""
     from orderup.errors import Conflict
-    from orderup.shops.campaigns.imports import ImportState, digest_of, start, unfinished_import
+    from orderup.shops.campaigns.import_reading import digest_of
+    from orderup.shops.campaigns.imports import ImportState, start, unfinished_import
 
     digest, _ = await digest_of(wish.file)
     found = await unfinished_import(engine.database, digest, is_strict=wish.is_strict)
@@ -112,7 +113,7 @@ async def _begun(engine: "Engine", wish: _Wish) -> "Import | None":
 
 
 async def _read(engine: "Engine", wish: _Wish) -> "Import":
-    from orderup.shops.campaigns.imports import read_import
+    from orderup.shops.campaigns.import_reading import read_import
 
     began = time.monotonic()
     with _bar("Reading", os.path.getsize(wish.file)) as move_to:  # noqa: ASYNC240,PTH202  there is nobody else in this loop
@@ -129,7 +130,8 @@ async def _read(engine: "Engine", wish: _Wish) -> "Import":
 
 
 async def _show(engine: "Engine", found: "Import", *, a_minute: int) -> None:
-    from orderup.shops.campaigns.imports import preview_lines, read_errors
+    from orderup.shops.campaigns.import_preview import preview_lines
+    from orderup.shops.campaigns.imports import read_errors
 
     errors = await engine.database.read(lambda connection: read_errors(connection, found.id, most=MOST_SHOWN))
     for line in preview_lines(found, [problem for _, problem in errors], a_minute=a_minute):

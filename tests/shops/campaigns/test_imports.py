@@ -21,25 +21,20 @@ from orderup.model.operation import OperationStatus
 from orderup.shops.campaigns import shop
 from orderup.shops.campaigns.campaign import MOST_ADS, Campaign
 from orderup.shops.campaigns.campaigns import add_campaign
+from orderup.shops.campaigns.import_forgetting import ABANDONED_US, CAMPAIGNS_FORGOTTEN, KEPT_US, tidy_up
+from orderup.shops.campaigns.import_preview import estimate, in_words, preview_lines
+from orderup.shops.campaigns.import_reading import read_import
 from orderup.shops.campaigns.imports import (
-    ABANDONED_US,
-    CAMPAIGNS_FORGOTTEN,
-    KEPT_US,
     MOST_ERRORS_KEPT,
     SILENT_US,
     Import,
     ImportState,
     discard,
-    estimate,
     find_import,
-    in_words,
-    preview_lines,
     read_errors,
-    read_import,
     read_imports,
     start,
     still_placing,
-    tidy_up,
     unfinished_import,
     why_stopped,
 )

@@ -16,18 +16,9 @@ from orderup.model.csv_cell import csv_cell
 from orderup.model.ids import read_id, show_id
 from orderup.model.times import show_time
 from orderup.settings import Settings
-from orderup.shops.campaigns.imports import (
-    Import,
-    ImportState,
-    discard,
-    estimate,
-    find_import,
-    in_words,
-    read_errors,
-    read_import,
-    read_imports,
-    start,
-)
+from orderup.shops.campaigns.import_preview import estimate, in_words
+from orderup.shops.campaigns.import_reading import read_import
+from orderup.shops.campaigns.imports import Import, ImportState, discard, find_import, read_errors, read_imports, start
 from orderup.shops.campaigns.placing import plan_import
 from orderup.shops.campaigns.plan import shop
 from orderup.shops.campaigns.reading import Problem

@@ -16,16 +16,15 @@ from orderup.model.ids import read_id, show_id
 from orderup.settings import Settings
 from orderup.shops.campaigns.campaign import COLUMNS
 from orderup.shops.campaigns.import_api import CSV, LARGEST_ID, ROUND_A_FILE, UNNAMED, errors_as_csv, start_import
+from orderup.shops.campaigns.import_preview import estimate, in_words
+from orderup.shops.campaigns.import_reading import read_import
 from orderup.shops.campaigns.imports import (
     MOST_ERRORS_KEPT,
     Import,
     discard,
-    estimate,
     find_import,
-    in_words,
     keep_counts,
     read_errors,
-    read_import,
     read_imports,
     why_stopped,
 )

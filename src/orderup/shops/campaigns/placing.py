@@ -19,7 +19,8 @@ from orderup.errors import Conflict
 from orderup.model.ids import OperationId, read_id, show_id
 from orderup.shops.campaigns.campaign import Campaign
 from orderup.shops.campaigns.campaigns import write_row
-from orderup.shops.campaigns.imports import ImportState, merge_parts, read_parts
+from orderup.shops.campaigns.import_reading import merge_parts, read_parts
+from orderup.shops.campaigns.imports import ImportState
 from orderup.shops.campaigns.plan import PATIENT, STUBBORN, plan_campaign, shop
 from orderup.shops.campaigns.tables import import_campaigns, import_parts, imports
 

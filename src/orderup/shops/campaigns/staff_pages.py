@@ -19,7 +19,7 @@ from orderup.model.ids import read_task_id, show_id
 from orderup.model.operation import Operation, OperationStatus
 from orderup.shops.campaigns.campaigns import CampaignRow, list_campaigns
 from orderup.shops.campaigns.import_pages import pages as import_pages
-from orderup.shops.campaigns.imports import in_words
+from orderup.shops.campaigns.import_preview import in_words
 from orderup.shops.campaigns.pages import address_of, page
 from orderup.shops.campaigns.plan import LOOKS, PLATFORM, shop
 from orderup.shops.campaigns.progress import Left, count_standing, read_left, things_of
