@@ -8,7 +8,15 @@ import pytest
 from sqlalchemy import Connection, create_engine, event, text
 
 from orderup.db.database import WriteConnection
-from orderup.db.deliveries import Outcome, list_deliveries, read_due, register_target, settle, target_states
+from orderup.db.deliveries import (
+    Outcome,
+    list_deliveries,
+    look_back_to,
+    read_due,
+    register_target,
+    settle,
+    target_states,
+)
 from orderup.db.tables import metadata
 from orderup.model.delivery import DeliveryState
 from orderup.model.event import Audience, Event
@@ -66,6 +74,8 @@ def test_deliveries_are_looked_up(connection: Connection, work: Work) -> None:
         lambda connection: list_deliveries(connection, most=5),
         lambda connection: list_deliveries(connection, state=DELIVERED, most=5),
         lambda connection: list_deliveries(connection, target=SHELF, most=5),
+        lambda connection: list_deliveries(connection, shop="shop", back_to=7, most=5),
+        lambda connection: look_back_to(connection, target=SHELF, state=None, shop=None, before=(7, SHELF)),
     ],
 )
 def test_lists_are_read_from_their_end_and_never_sorted(connection: Connection, work: Work) -> None:

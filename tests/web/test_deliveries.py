@@ -6,10 +6,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import insert, literal, select
 
 from orderup.cli.assembly import House
-from orderup.db.deliveries import Outcome, read_due, register_target, settle
+from orderup.db.database import WriteConnection
+from orderup.db.deliveries import MOST_LOOKED_AT, Outcome, read_due, register_target, settle
 from orderup.db.read import events_between
+from orderup.db.tables import deliveries, events
 from orderup.engine.claim import claim_now, queues_for
 from orderup.model.event import Audience, Event
 from orderup.model.ids import read_id
@@ -138,6 +141,38 @@ async def test_pages_by_cursor_hold_each_delivery_once(house: House, api: httpx2
             break
     assert found == [each["id"] for each in (await listed(api))["deliveries"]]
     assert len(set(found)) == 5
+
+
+async def test_a_page_looks_through_some_thousands_and_says_where_the_next_one_goes_on(
+    house: House, api: httpx2.AsyncClient, browser: httpx2.AsyncClient
+) -> None:
+    """However few of very many are wanted, and however many there have ever been."""
+    [rare] = await queue(house, target="attic")
+    [often] = await queue(house)
+    await house.database.write(lambda connection: _deliver_more(connection, often, MOST_LOOKED_AT))
+    pages: list[list[int]] = []
+    cursor = None
+    while not pages or cursor is not None:
+        told = await listed(api, target="attic", **({} if cursor is None else {"cursor": cursor}))
+        cursor = told["cursor"]
+        pages.append([each["seq"] for each in told["deliveries"]])
+    assert pages == [[], [rare.seq]]
+    page = (await browser.get("/deliveries", params={"target": "attic"})).text
+    assert "look at older ones below" in page
+    assert "Older ones</a>" in page
+    async with client_of(house.back, token=token_of(Role.STAFF, shop="bakery")) as client:
+        assert (await listed(client))["cursor"] is not None
+
+
+def _deliver_more(connection: WriteConnection, event: Event, count: int) -> None:
+    """So many events of one operation to the shelf, which have arrived."""
+    row = {"operation_id": event.operation_id, "at": event.at, "type": "task.retrying", "shop": event.shop}
+    row |= {"status": "running", "message": "", "audience": 1}
+    connection.execute(insert(events), [{**row, "n": 1_000 + number} for number in range(count)])
+    given = {"target": SHELF, "state": "delivered", "tries": 1, "at": event.at, "ended_at": event.at}
+    values = [literal(value, deliveries.c[name].type).label(name) for name, value in given.items()]
+    those = select(events.c.seq, events.c.operation_id, *values).where(events.c.n >= 1_000)
+    connection.execute(insert(deliveries).from_select(["seq", "operation_id", *given], those))
 
 
 async def test_one_that_was_given_up_is_sent_again(house: House, api: httpx2.AsyncClient) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Select,
     and_,
     column,
@@ -29,11 +30,14 @@ from orderup.model.delivery import Delivery, DeliveryState
 from orderup.model.event import Event
 
 MOST_COUNTED = 10_000
+# How many one page of a list looks through, where few of them may be what is wanted.
+MOST_LOOKED_AT = 5_000
 # SQLite takes 32,766 values in a statement.
 MOST_IDS = 1_000
 # Ways to read that begin with all there is; of this transaction only.
 _WHOLE = ", ".join(f"'enable_{way}'" for way in ("sort", "bitmapscan", "seqscan", "hashjoin", "mergejoin"))
 _ALLOW = text(f"select set_config(way, :is_on, true) from unnest(array[{_WHOLE}]) way")
+Before = tuple[int, str] | None
 PENDING, DELIVERED, FAILED = (state.value for state in DeliveryState)
 # As the index of open ones has it: with `state = …` alone SQLite does not know that it will do.
 _IS_OPEN = text("deliveries.state <> 'delivered'")
@@ -285,6 +289,18 @@ def _count(connection: ReadConnection, target: str, state: str) -> tuple[int, in
     return count, oldest
 
 
+def look_back_to(
+    connection: ReadConnection, *, target: str | None, state: DeliveryState | None, shop: str | None, before: Before
+) -> int | None:
+    """The seq down to which a page looks for deliveries of this kind; None: to the end, as an index tells of them."""
+    if state in (DeliveryState.PENDING, DeliveryState.FAILED) or not (target or state or shop):
+        return None
+    newest = (
+        select(deliveries.c.seq).where(*_from(before)).order_by(deliveries.c.seq.desc(), deliveries.c.target.desc())
+    )
+    return connection.execute(newest.offset(MOST_LOOKED_AT).limit(1)).scalar()
+
+
 def list_deliveries(
     connection: ReadConnection,
     *,
@@ -292,10 +308,12 @@ def list_deliveries(
     state: DeliveryState | None = None,
     operation_id: int | None = None,
     shop: str | None = None,
-    before: tuple[int, str] | None = None,
+    before: Before = None,
+    back_to: int | None = None,
     most: int,
 ) -> list[Delivery]:
-    """The newest first. shop: events of this one only."""
+    """The newest first. shop: events of this one only. before: seq and target of the last one of the page before.
+    back_to: seq of the oldest that is looked at."""
     if target is None and state in (DeliveryState.PENDING, DeliveryState.FAILED):
         # they are few, perhaps, among very many that have arrived: looked up by target in their own index
         names = [name for (name,) in connection.rows(select(targets.c.name))]
@@ -306,6 +324,8 @@ def list_deliveries(
         statement = _deliveries()
         if name is not None:
             statement = statement.where(deliveries.c.target == name)
+        if back_to is not None:
+            statement = statement.where(deliveries.c.seq >= back_to)
         if state is not None:
             statement = statement.where(deliveries.c.state == state.value)
             if state is not DeliveryState.DELIVERED:
@@ -320,20 +340,24 @@ def _newest(
     *,
     operation_id: int | None,
     shop: str | None,
-    before: tuple[int, str] | None,
+    before: Before,
     most: int,
 ) -> list[Delivery]:
     if operation_id is not None:
         statement = statement.where(deliveries.c.operation_id == operation_id)
     if shop is not None:
         statement = statement.where(events.c.shop == shop)
-    if before is not None:
-        seq, name = before
-        same = and_(deliveries.c.seq == seq, deliveries.c.target < name)
-        # said twice, so that the index is entered where the page begins
-        statement = statement.where(deliveries.c.seq <= seq, or_(deliveries.c.seq < seq, same))
-    ordered = statement.order_by(deliveries.c.seq.desc(), deliveries.c.target.desc()).limit(most)
+    ordered = statement.where(*_from(before)).order_by(deliveries.c.seq.desc(), deliveries.c.target.desc()).limit(most)
     return [_read(row) for row in connection.rows(ordered)]
+
+
+def _from(before: Before) -> list[ColumnElement[bool]]:
+    if before is None:
+        return []
+    seq, name = before
+    same = and_(deliveries.c.seq == seq, deliveries.c.target < name)
+    # said twice, so that the index is entered where the page begins
+    return [deliveries.c.seq <= seq, or_(deliveries.c.seq < seq, same)]
 
 
 def get_delivery(connection: ReadConnection, seq: int, target: str) -> Delivery | None:

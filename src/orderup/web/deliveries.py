@@ -8,7 +8,14 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from orderup.db.database import ReadConnection, WriteConnection
-from orderup.db.deliveries import TargetState, get_delivery, list_deliveries, send_again, target_states
+from orderup.db.deliveries import (
+    TargetState,
+    get_delivery,
+    list_deliveries,
+    look_back_to,
+    send_again,
+    target_states,
+)
 from orderup.engine.engine import Engine
 from orderup.errors import NotFound
 from orderup.model.delivery import Delivery, DeliveryState, read_delivery_id, show_delivery_id
@@ -24,6 +31,8 @@ from orderup.web.routes import Router
 from orderup.web.tokens import Caller
 from orderup.web.views import page
 
+# The name that none comes before.
+FIRST_NAME = "a"
 # Sent again in one transaction.
 MOST_AT_ONCE = 500
 TargetFilter = Annotated[str | None, Query(max_length=40)]
@@ -69,7 +78,8 @@ class DeliveryView(BaseModel):
 
 
 class DeliveryList(BaseModel):
-    """The newest first. targets: none for a token of one shop. `cursor` fetches the next page; null on the last one."""
+    """The newest first. targets: none for a token of one shop. `cursor` fetches the next page; null on the last one. A
+    page may be short, or empty, before the last: each looks through a few thousand deliveries at most."""
 
     targets: list[TargetView]
     deliveries: list[DeliveryView]
@@ -113,22 +123,29 @@ async def read_deliveries(
     shops' together: whose token is for one of them sees none."""
     operation_id = read_id(operation) if operation else None
     before = read_delivery_id(cursor) if cursor else None
+    target, shop = target or None, caller.shop
 
-    def read(connection: ReadConnection) -> tuple[list[Delivery], list[TargetState]]:
+    def read(connection: ReadConnection) -> tuple[list[Delivery], list[TargetState], int | None]:
+        back_to = None
+        if operation_id is None:
+            back_to = look_back_to(connection, target=target, state=state, shop=shop, before=before)
         found = list_deliveries(
             connection,
-            target=target or None,
+            target=target,
             state=state,
             operation_id=operation_id,
-            shop=caller.shop,
+            shop=shop,
             before=before,
+            back_to=back_to,
             most=most + 1,
         )
-        return found, target_states(connection) if caller.shop is None else []
+        return found, target_states(connection) if shop is None else [], back_to
 
-    found, targets = await engine.database.read(read)
-    last = found[most - 1] if len(found) > most else None
-    return found[:most], targets, None if last is None else show_delivery_id(last.seq, last.target)
+    found, targets, back_to = await engine.database.read(read)
+    more = None if back_to is None else show_delivery_id(back_to, FIRST_NAME)
+    if len(found) > most:
+        more = show_delivery_id(found[most - 1].seq, found[most - 1].target)
+    return found[:most], targets, more
 
 
 def view_delivery(delivery: Delivery) -> dict[str, Any]:
