@@ -82,6 +82,11 @@ class Crew:
                     break
         return await self.operation(order)
 
+    async def until_idle(self) -> None:
+        """What it did is stored before it is told of."""
+        while self.executor.begun():
+            await asyncio.sleep(0.005)
+
     async def operation(self, order: Operation) -> Operation:
         return (await self.database.load([order.id]))[order.id]
 
@@ -271,6 +276,7 @@ async def test_of_each_failed_attempt_the_log_says_why_and_whether_there_will_be
     crew = Crew(database, shop_with(handler, timeout=timedelta(milliseconds=20)))
     async with crew.at_work():
         order = await crew.until(await crew.place())
+        await crew.until_idle()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     failed = [line for line in lines if line["event"] == "an attempt failed"]
     assert [line["final"] for line in failed] == finals, stream.getvalue()
