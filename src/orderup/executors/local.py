@@ -30,12 +30,12 @@ from orderup.engine.engine import Engine
 from orderup.engine.fail import fail_task
 from orderup.engine.hand_back import hand_back_all, hand_back_task
 from orderup.engine.wait import let_task_wait
-from orderup.errors import NotFound, OrderupError, Resting, StaleToken, TaskFailed, Unavailable
+from orderup.errors import NotFound, OrderupError, Resting, StaleToken, TaskFailed, Unavailable, UpstreamFailed
 from orderup.executors.context import LocalContext
 from orderup.executors.deadlines import Deadlines
 from orderup.executors.eager import EagerTask, EagerTasks
 from orderup.executors.ended import ended_by, has_ended
-from orderup.executors.rests import Rests
+from orderup.executors.rests import Rest, Rests
 from orderup.executors.third_parties import ThirdParties
 from orderup.model import work
 from orderup.model.event import Event
@@ -165,8 +165,7 @@ class LocalExecutor:
             self._ended.discard(token)
         if self._answering:
             self._answering.discard(token)
-        if self._rests and (queue := self._rests.end_look(token)) is not None:
-            self._ear.ring(queue)
+        self._end_look(token)
         self._leave_slot(token)
 
     def _leave_slot(self, token: str) -> None:
@@ -250,38 +249,45 @@ class LocalExecutor:
         try:
             if not self._rests:
                 return await self._claim_from(self.queues, most)
-            awake = [queue for queue in self.queues if queue not in self._rests]
-            found = [await self._claim_from(awake, most), *await self._claim_for_looks()]
+            found = await self._claim_for_looks(most)
+            most -= sum(len(claims.claimed) for claims in found)
+            found.append(await self._claim_from([queue for queue in self.queues if queue not in self._rests], most))
             claimed = [claimed for claims in found for claimed in claims.claimed]
             return Claims(claimed, min((each.next_permit_in for each in found if each.next_permit_in), default=None))
         finally:
             self._asked_for = 0
             self._freed.set()
 
-    async def _claim_from(self, queues: Sequence[str], most: int, *, looks: str | None = None) -> Claims:
-        if not queues:
+    async def _claim_from(self, queues: Sequence[str], most: int, *, rest: Rest | None = None) -> Claims:
+        """rest: those claims are looks whether it may end."""
+        if not queues or not most:
             return Claims([], None)
         claims = await claim_now(self.engine, queues, worker=self.id, most=most, own_lease=True)
         if self._is_draining:
             await hand_back_all(self.engine, claims.claimed)
             return claims
         for claimed in claims.claimed:
-            if looks is not None:
-                self._rests.begin_look(looks, claimed.task.token or "")
+            if rest is not None:
+                seconds = self._seconds_for(claimed.task, self.shops[claimed.shop].kinds[claimed.task.kind])
+                self._rests.begin_look(rest, claimed.task.token or "", gives_up_at=self._loop.time() + seconds)
             self.begin(claimed)
         return claims
 
-    async def _claim_for_looks(self) -> list[Claims]:
-        """Of each queue that has rested one task; until the next has, there is nothing to claim."""
-        now = self._loop.time()
-        found = [Claims([], seconds) for seconds in self._rests.left(now=now)]
-        for queue in self._rests.rested(now=now, rang=self._backlog):
-            if self._free + self._asked_for > 0:
-                claims = await self._claim_from([queue], 1, looks=queue)
-                found.append(claims)
-                if not claims.claimed and claims.next_permit_in is None:
-                    self._rests.is_empty(queue)
-        return found
+    async def _claim_for_looks(self, most: int) -> list[Claims]:
+        """For each rest that is over one task; until the next is, there is nothing to claim. Before all others: there
+        may be more of those than slots, again and again."""
+        found = []
+        for rest in self._rests.over(now=self._loop.time(), rang=self._backlog)[:most]:
+            if not self._rests.is_on(rest):
+                continue  # renewed while one was claimed for another
+            claims = await self._claim_from(rest.queues, 1, rest=rest)
+            rest.is_empty = not claims.claimed and claims.next_permit_in is None
+            found.append(claims)
+        return found + [Claims([], seconds) for seconds in self._rests.left(now=self._loop.time())]
+
+    def _end_look(self, token: str, *, is_back: bool = False) -> None:
+        for queue in self._rests.end_look(token, is_back=is_back):
+            self._ear.ring(queue)
 
     def _let_rest(self, task: Task, kind: Kind, error: Resting) -> Wait:
         """Each claim of a kind with an allowance is one call; one that was not made gives its permit back. So that all
@@ -348,6 +354,7 @@ class LocalExecutor:
         for token in tokens:
             if self._tasks.get(token) is not None and token not in self._ended and token not in self._answering:
                 self._ended.add(token)
+                self._end_look(token)
                 self._cancel(token)
 
     # carrying out
@@ -443,12 +450,16 @@ class LocalExecutor:
             with deadline:
                 step = shop.steps.get(task.kind)
                 if step is None:
-                    return self._answer(claimed, token, await shop.handlers[task.kind](context))
+                    outcome = await shop.handlers[task.kind](context)
+                    self._end_look(token, is_back=True)
+                    return self._answer(claimed, token, outcome)
                 await self._run_step(step, claimed, token, context)
                 return _is_stored
         except Resting as error:
             return self._answer(claimed, token, self._let_rest(task, shop.kinds[task.kind], error))
         except TaskFailed as error:
+            # one that answers no is there; of others that is not known
+            self._end_look(token, is_back=not isinstance(error, UpstreamFailed))
             failed = error
         except StaleToken:
             raise
