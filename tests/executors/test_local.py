@@ -25,7 +25,7 @@ from orderup.engine.place import place_order
 from orderup.engine.prune import prune_operations
 from orderup.engine.rescue import Rescuer
 from orderup.engine.steer import cancel_operation, pause_operation, resume_operation
-from orderup.errors import Resting, TaskFailed, UpstreamFailed, UpstreamRefused
+from orderup.errors import OutcomeUnknown, Resting, TaskFailed, UpstreamFailed, UpstreamRefused
 from orderup.executors.local import LocalExecutor
 from orderup.executors.upkeep import end_lease, keep_lease
 from orderup.model.event import Audience
@@ -38,6 +38,7 @@ from orderup.settings import LogFormat, Settings
 from orderup.shop import Context, Shop, Wait
 from orderup.web.logs import configure_logs
 from tests.engine.conftest import Doors
+from tests.journeys.scene import until
 
 PATIENCE_SECONDS = 60.0
 MINUTE = timedelta(minutes=1)
@@ -84,8 +85,7 @@ class Crew:
 
     async def until_idle(self) -> None:
         """What it did is stored before it is told of."""
-        while self.executor.begun():
-            await asyncio.sleep(0.005)
+        await until(lambda: not self.executor.begun(), what="everything is told")
 
     async def operation(self, order: Operation) -> Operation:
         return (await self.database.load([order.id]))[order.id]
@@ -425,7 +425,10 @@ async def test_of_what_asks_a_third_party_that_is_down_no_more_is_claimed_than_m
     assert 1 <= len(calls) <= 6
 
 
-async def test_one_looks_whether_a_third_party_is_back_and_then_all_go_on(database: Database) -> None:
+@pytest.mark.parametrize("in_vain", [Resting(0.05, is_down=True), OutcomeUnknown("who knows"), LookupError("a bug")])
+async def test_one_looks_whether_a_third_party_is_back_and_then_all_go_on(
+    database: Database, in_vain: Exception
+) -> None:
     count, calls, at_once, most, is_down = 20, 0, 0, 0, True
     looked = asyncio.Event()
 
@@ -439,10 +442,10 @@ async def test_one_looks_whether_a_third_party_is_back_and_then_all_go_on(databa
         if calls > count + 3:
             looked.set()
         if is_down:
-            raise Resting(0.05, is_down=True)
+            raise Resting(0.05, is_down=True) if calls <= count else in_vain
 
     shop = Shop("shop")
-    shop.handler("bake", third_party="oven")(handler)
+    shop.handler("bake", third_party="oven", retry=Retry(attempts=100, first=timedelta(0)))(handler)
     crew = Crew(database, shop)
     async with crew.at_work():
         order = await crew.place(Plan([PlannedTask(f"bake{number}", kind="bake") for number in range(count)]))
@@ -450,6 +453,32 @@ async def test_one_looks_whether_a_third_party_is_back_and_then_all_go_on(databa
         assert most == 1
         is_down = False
         assert (await crew.until(order)).status is OperationStatus.COMPLETED
+
+
+async def test_a_look_that_was_cancelled_and_does_not_end_holds_up_nobody(database: Database) -> None:
+    is_down, looks, released = True, asyncio.Event(), asyncio.Event()
+
+    async def handler(context: Context) -> None:
+        if is_down:
+            raise Resting(0.05, is_down=True)
+        if context.name == "stuck":
+            looks.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await released.wait()
+
+    shop = Shop("shop")
+    shop.handler("bake", third_party="oven")(handler)
+    crew = Crew(database, shop)
+    async with crew.at_work():
+        stuck = await crew.place(Plan([PlannedTask("stuck", kind="bake")]))
+        await crew.until(stuck, "task.waiting")
+        is_down = False
+        await looks.wait()
+        order = await crew.place()
+        await cancel_operation(crew.engine, stuck.id, reason="too slow")
+        assert (await crew.until(order)).status is OperationStatus.COMPLETED
+        released.set()
 
 
 async def test_what_comes_while_a_third_party_is_left_alone_does_not_begin(database: Database) -> None:
