@@ -267,6 +267,21 @@ async def test_what_is_final_is_so_though_its_queue_rests(kitchen: Kitchen) -> N
     assert (await kitchen.task(order, "dough")).status is TaskStatus.ERRORED
 
 
+async def test_a_rest_until_long_ago_is_a_failed_attempt(kitchen: Kitchen) -> None:
+    order = await kitchen.place(CHAIN)
+    await kitchen.fail(await kitchen.take("dough"), retry_after=-HOUR, pauses_queue=True)
+    task = await kitchen.task(order, "dough")
+    assert (task.status, task.failures, task.due_at) == (TaskStatus.WAITING, 1, NOON + wait_us(1))
+
+
+async def test_a_rest_for_ever_ends_with_the_tasks_time_and_is_stored(kitchen: Kitchen) -> None:
+    order = await kitchen.place(CHAIN)
+    await kitchen.fail(await kitchen.take("dough"), "go away", retry_after=timedelta.max, pauses_queue=True)
+    task = await kitchen.task(order, "dough")
+    assert (task.status, task.error) == (TaskStatus.ERRORED, "go away")
+    assert await kitchen.claim("dough", most=9) == []
+
+
 async def test_a_queue_that_rests_holds_up_no_other(kitchen: Kitchen) -> None:
     order = await kitchen.place(Plan([PlannedTask("dough"), PlannedTask("bake")]))
     await kitchen.fail(await kitchen.take("dough"), retry_after=MINUTE, pauses_queue=True)

@@ -14,6 +14,8 @@ from orderup.model.task import Task, TaskStatus, queue_of
 from orderup.model.times import as_micros
 
 log = structlog.get_logger(__name__)
+# As long as any task may wait.
+LONGEST_REST = timedelta(days=366)
 
 
 async def fail_task(
@@ -33,6 +35,8 @@ async def fail_task(
     """`retry_after`: not earlier than that; with `pauses_queue` the whole queue rests so long, and what shares its
     allowance, and no attempt has failed: however many come at once, a third party that lets in a few at a time has them
     all in the end. `was_sent` False: nothing went out, and a rate limit gets its permit back. Raises StaleToken."""
+    if retry_after is not None:
+        retry_after = min(max(retry_after, timedelta(0)), LONGEST_REST)
     now, is_rest = engine.now(), bool(pauses_queue and retry_after)
     resting: list[str] = []
 
