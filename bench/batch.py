@@ -71,7 +71,7 @@ async def _place(engine: Engine, random: Random, recipes: int) -> None:
     def write(connection: WriteConnection, operation_id: int) -> None:
         add_order(connection, operation_id, wanted)
 
-    await place_order(engine, shop.name, plan_order(), also=write)
+    await place_order(engine, shop.name, plan_order(wanted.to_bake), also=write)
 
 
 async def run_the_day(database: Database) -> dict[str, float]:

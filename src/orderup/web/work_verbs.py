@@ -106,10 +106,12 @@ def queues_of(engine: Engine, caller: Caller, body: ClaimBody) -> list[str]:
     kinds = engine.kinds.get(body.shop)
     if kinds is None:
         raise Invalid(f"There is no shop {body.shop} here. There is: {', '.join(engine.kinds)}.", field="body.shop")
+    theirs = [name for name, kind in kinds.items() if not kind.has_handler]
     for index, name in enumerate(body.tasks):
-        if name not in kinds:
-            known = ", ".join(kinds)
-            raise Invalid(f"Shop {body.shop} has no kind of task {name}. It has: {known}.", field=f"body.tasks.{index}")
+        if name not in theirs:
+            what = f"has a handler of its own for {name}" if name in kinds else f"has no kind of task {name}"
+            known = f"Workers do: {', '.join(theirs)}." if theirs else "It has no work for workers."
+            raise Invalid(f"Shop {body.shop} {what}. {known}", field=f"body.tasks.{index}")
     return queues_for(body.shop, list(dict.fromkeys(body.tasks)), region)
 
 

@@ -269,6 +269,14 @@ async def test_the_board_shows_what_waits_to_be_baked_the_oldest_first(one_baker
     assert buttons(row) == ["Mark ready", "Cancel"]
 
 
+async def test_the_station_says_what_is_to_be_baked_and_not_for_whom(one_bakery: Served) -> None:
+    await ordered(one_bakery, extras="peanuts 10\nbutter 12.5 g\n")
+    words = words_of(await staff_page(one_bakery, "/station/bakery/bake"))
+    assert "2 × chocolate cake for 4" in words
+    assert "peanuts 10 pcs, butter 12.5 g" in words
+    assert "Cakelover" not in words
+
+
 async def test_the_board_shows_those_of_one_status_that_stands_in_its_address(one_bakery: Served) -> None:
     for customer in ("Ann", "Bob", "Cas", "Dan"):
         await order(one_bakery, customer=customer)

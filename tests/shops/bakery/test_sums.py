@@ -41,7 +41,7 @@ async def place(engine: Engine, wanted: Wanted) -> None:
     def add_row(connection: WriteConnection, operation_id: int) -> None:
         add_order(connection, operation_id, wanted)
 
-    await place_order(engine, "bakery", plan_order(), also=add_row)
+    await place_order(engine, "bakery", plan_order(wanted.to_bake), also=add_row)
 
 
 async def test_the_sums_of_many_orders_are_exact(bakery: Served, seed: int) -> None:

@@ -106,6 +106,14 @@ async def test_the_page_says_what_becomes_of_the_order(one_bar: CoffeeBar) -> No
     assert (told["id"], told["status"]) == (order_id, "completed")
 
 
+async def test_who_waits_reads_that_he_leaves_with_his_page(one_bar: CoffeeBar) -> None:
+    tracker = await ordered(one_bar)
+    assert "whoever closes it leaves the line" in await look(one_bar, tracker)
+    assert "Keep its address" not in await look(one_bar, tracker)
+    await one_bar.serve()
+    assert "whoever closes it leaves the line" not in await look(one_bar, tracker)
+
+
 async def test_a_page_without_javascript_is_loaded_again_until_it_has_ended(one_bar: CoffeeBar) -> None:
     tracker = await ordered(one_bar)
     refresh = '<noscript><meta http-equiv="refresh"'

@@ -256,7 +256,9 @@ async def _place_cake(
         added.append(add_order(connection, operation_id, wanted))
 
     try:
-        placed = await place(request, caller, shop.name, plan_order(), body=body, path=PATH, also=add_row, key=key)
+        placed = await place(
+            request, caller, shop.name, plan_order(wanted.to_bake), body=body, path=PATH, also=add_row, key=key
+        )
     except NotFound as error:
         raise Invalid(f"{error} GET /cakes lists those that there are.", field="body.recipe") from error
     # it may have run more than once; what it wrote last is what stayed

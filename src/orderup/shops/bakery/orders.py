@@ -92,6 +92,14 @@ class Wanted:
     email: str | None = None
     extra: Mapping[str, Amount] = field(default_factory=dict)
 
+    @property
+    def to_bake(self) -> dict[str, str]:
+        """For the baker, who need not know for whom."""
+        told = {"cake": f"{self.quantity} × {self.cake.replace('_', ' ')} for {self.persons}"}
+        if self.extra:
+            told["extra"] = ", ".join(f"{name} {amount.words}" for name, amount in self.extra.items())
+        return told
+
 
 # Built once: to write it down for each order would take longer than to execute it.
 _GIVEN = ("operation_id", "customer", "slug", "email", "persons", "quantity")

@@ -4,7 +4,10 @@ An order's own operation is what its customer waits for: a cake is baked by a pe
 automated around it is an operation of its own, so that a third party that is down holds up nobody's cake.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from orderup import Plan, PlannedTask, Retry, Shop
 
@@ -36,8 +39,9 @@ WORDS = {
 }
 
 
-def plan_order() -> Plan:
-    return Plan.chain(PlannedTask(BAKE), PlannedTask(TELL), PlannedTask(NOTE_TOLD), words=WORDS)
+def plan_order(to_bake: Mapping[str, Any]) -> Plan:
+    """`to_bake`: what the baker reads."""
+    return Plan.chain(PlannedTask(BAKE, to_bake), PlannedTask(TELL), PlannedTask(NOTE_TOLD), words=WORDS)
 
 
 def plan_issue(number: int | None = None) -> Plan:
@@ -65,4 +69,4 @@ def plan_access() -> Plan:
     return Plan.chain(PlannedTask(SYNC_ACCESS), PlannedTask(NOTE_ACCESS))
 
 
-shop.example = plan_order
+shop.example = partial(plan_order, {"cake": "2 × chocolate cake for 4"})
