@@ -102,6 +102,13 @@ async def test_a_person_says_what_became_of_something_and_what_he_types_stays_wh
     id = await asyncio.to_thread(lambda: stage.ended_campaign("winter", groups=1, ads=1, loses="submit_ad"))
     page = await desk(stage, browser, f"campaigns/{id}", viewport=PHONE)
     field = page.get_by_label("The platform has it; its id there is")
+    there, not_there = [
+        await page.get_by_role("button", name=name).bounding_box()
+        for name in ("The platform has it", "does not have it")
+    ]
+    assert there is not None
+    assert not_there is not None
+    assert not_there["y"] - there["y"] - there["height"] >= 8, "one is not hit for the other"
     await field.press_sequentially("ad-")
     await asyncio.to_thread(stage.staff, "/api/queues/campaigns/submit/pause")
     await asyncio.to_thread(stage.staff, f"/api/operations/{id}/retry")

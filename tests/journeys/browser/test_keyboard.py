@@ -11,6 +11,7 @@ from tests.web.house import token_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MOST_STEPS = 60
+READ_MS = 1200  # longer than live.js leaves to read what it has brought into view
 # Where one is: its words; whether it has an outline, lies in the window, and is what one sees there.
 HERE = """() => {
   const it = document.activeElement, box = it.getBoundingClientRect(), style = getComputedStyle(it);
@@ -80,6 +81,42 @@ async def test_staff_signs_in_and_out(stage: Stage, browser: Browser) -> None:
     await page.keyboard.insert_text(token_of(Role.STAFF, "ann"))
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Requests for approval")).to_be_visible()
+    await tab_to(page, "Sign out")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    refused = await page.goto(f"{stage.server.back}/inbox")
+    assert refused is not None
+    assert refused.status == 401
+
+
+# Presses A as soon as a page is there: sooner than anybody can have read it.
+HASTE = """addEventListener("DOMContentLoaded", () => {
+  document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "a", bubbles: true }));
+})"""
+
+
+async def test_a_key_that_is_held_or_comes_too_soon_approves_no_request_that_nobody_has_read(
+    stage: Stage, browser: Browser
+) -> None:
+    first, second, third = [stage.order(name=name) for name in ("One", "Two", "Three")]
+    page = await open_page(stage, browser, Role.STAFF, f"{stage.server.back}/inbox")
+    await page.context.add_init_script(HASTE)
+    await page.keyboard.press("j")
+    await page.keyboard.down("a")
+    await expect(page.locator(f"#rfa-{first}")).to_be_hidden()
+    await expect(page.locator(f"#rfa-{second}")).to_be_focused()
+    await page.wait_for_timeout(READ_MS)
+    await page.keyboard.down("a")  # while it is down, it comes again and again
+    await page.keyboard.up("a")
+    await page.reload()
+    await expect(page.locator(f"#rfa-{second}")).to_be_visible()
+    await page.keyboard.press("j")
+    await page.keyboard.press("a")
+    await expect(page.locator(f"#rfa-{second}")).to_be_hidden()
+    await expect(page.locator(f"#rfa-{third}")).to_be_focused()
+    await page.wait_for_timeout(READ_MS)
+    await page.keyboard.press("a")  # once it can have been read, it is decided
+    await expect(page.locator(f"#rfa-{third}")).to_be_hidden()
 
 
 async def test_requests_are_decided_by_letters_that_can_be_turned_off(stage: Stage, browser: Browser) -> None:
@@ -102,13 +139,13 @@ async def test_requests_are_decided_by_letters_that_can_be_turned_off(stage: Sta
     await expect(page.locator(f"#rfa-{second}")).to_be_hidden()
     rfa = stage.call(Role.STAFF, "GET", f"{stage.server.back}/api/rfas/{second}")
     assert (rfa["status"], rfa["notes"]) == ("declined", "jad\r\n: no more basil")
-    await tab_to(page, "On")
+    await tab_to(page, "Turn keys off")
     await page.keyboard.press("Enter")
-    await expect(page.locator(".keys button")).to_have_text("Off")
+    await expect(page.locator(".keys button")).to_have_text("Turn keys on")
     await page.keyboard.press("j")
     await page.keyboard.press("a")
     await page.reload()
-    await expect(page.locator(".keys button")).to_have_text("Off")
+    await expect(page.locator(".keys button")).to_have_text("Turn keys on")
     await expect(page.locator(f"#rfa-{third}")).to_be_visible()
     stage.staff(f"/api/rfas/{third}/decline")
 

@@ -278,8 +278,10 @@ async def unknown_campaign(desk: Served) -> tuple[str, str]:
 
 async def test_of_what_was_perhaps_submitted_a_person_says_that_it_is_there(one_desk: Served) -> None:
     id, task = await unknown_campaign(one_desk)
-    words = await words_at(one_desk, f"/campaigns/{id}")
+    page = await staff_page(one_desk, f"/campaigns/{id}")
+    words = words_of(page)
     assert "unknown submission unknown" in words
+    assert buttons(page) == ["It is there: go on", "The platform does not have it: submit it"]
     assert f"it would have our id, {task} . Then say what you found." in words
     await send(one_desk, f"/campaigns/{id}/{task}/settle", {"is_there": "yes", "platform_id": " "}, code=422)
     # as it is there, however it came there
@@ -305,7 +307,7 @@ async def test_of_what_was_perhaps_submitted_a_person_says_that_it_is_not_there(
 async def test_a_platform_that_can_be_searched_by_now_tells_of_what_was_perhaps_submitted(one_desk: Served) -> None:
     id, _task = await unknown_campaign(one_desk)
     one_desk.sandbox.dsp.can_search = True
-    await push(one_desk, f"/campaigns/{id}", "Retry all that failed")
+    await send(one_desk, f"/campaigns/{id}", {"verb": "retry"})
     assert await ended(one_desk, id) is OperationStatus.COMPLETED
     assert one_desk.sandbox.dsp.doubles == {}
     assert one_desk.sandbox.dsp.asked["find_ad"] >= 1
@@ -372,6 +374,8 @@ async def test_the_sample_file_is_imported(desk: Served) -> None:
     for link in links:
         assert await ended(desk, link.removeprefix("/campaigns/")) is OperationStatus.COMPLETED
     again = words_of(await staff_page(desk, await upload(desk, answer.text)))
+    assert "ready Everything in it is here already: nothing is left to import, and it can be discarded." in again
+    assert "Nothing is imported yet" not in again
     assert "2 of the campaigns are here already, by their id, and are left out: sample-spring , sample-summer" in again
     assert "Import 2" not in again
 
@@ -401,6 +405,13 @@ async def test_an_import_that_is_all_or_nothing_is_nothing_if_a_row_is_wrong(one
     assert buttons(page) == []
     whole = await staff_page(one_desk, await upload(one_desk, sample(), strict="1"))
     assert buttons(whole) == ["Import 2 campaigns", "Discard"]
+
+
+async def test_a_file_of_which_nothing_can_be_imported_can_only_be_discarded(one_desk: Served) -> None:
+    header, first = sample().splitlines()[:2]
+    page = await staff_page(one_desk, await upload(one_desk, f"{header}\n{first.replace('5000', '-5')}\n"))
+    assert "ready There is nothing in it that could be imported. It can be discarded." in words_of(page)
+    assert buttons(page) == ["Discard"]
 
 
 async def test_an_import_is_discarded(one_desk: Served) -> None:

@@ -288,7 +288,7 @@ async def test_a_lease_that_ran_out_is_said_until_it_was_seen(house: House, ann:
     await lose(house, id)
     await ann.look()
     assert re.search(
-        r"Taken back: your lease ended \d\d:\d\d ; somebody else may be making it", section(ann.page, "mine")
+        r"Taken back: your lease ended \d\d:\d\d UTC ; somebody else may be making it", section(ann.page, "mine")
     )
     assert id[9:13] in section(ann.page, "waiting")
     await ann.press("All right")

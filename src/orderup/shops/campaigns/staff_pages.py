@@ -232,10 +232,13 @@ def _faults(tree: Node) -> Sequence[Fault]:
 
 
 def _verbs(operation: Operation, counts: Counter[Standing]) -> list[Verb]:
+    """Of what may be at the platform a person says what became of it: to retry that alone is not offered."""
     verbs = verbs_of(operation.status)
-    may_retry = operation.status in (OperationStatus.RUNNING, OperationStatus.PAUSED)
-    if may_retry and any(counts[each] for each in NEEDS_SOMEBODY):
-        verbs = ["retry", *verbs]
+    has_failed = any(counts[each] for each in NEEDS_SOMEBODY - {Standing.UNKNOWN})
+    if counts[Standing.UNKNOWN] and not has_failed:
+        return [each for each in verbs if each != "retry"]
+    if has_failed and operation.status in (OperationStatus.RUNNING, OperationStatus.PAUSED):
+        return ["retry", *verbs]
     return verbs
 
 

@@ -34,7 +34,6 @@ class Moment:
     """local: in the schedule's own time zone; None if that is UTC."""
 
     at: int
-    utc: str
     local: str | None
 
 
@@ -100,9 +99,7 @@ def in_words(schedule: Schedule) -> str:
 
 
 def _moment(at: int, zone: str) -> Moment:
-    utc = as_datetime(at)
-    local = None if zone == "UTC" else f"{utc.astimezone(ZoneInfo(zone)):%a %d %b %H:%M} {zone}"
-    return Moment(at, f"{utc:%a %d %b %H:%M} UTC", local)
+    return Moment(at, None if zone == "UTC" else f"{as_datetime(at).astimezone(ZoneInfo(zone)):%a %d %b %H:%M} {zone}")
 
 
 class SteerSchedule(Form):

@@ -14,9 +14,9 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 MINUTE_US = MINUTE * 1_000_000
 
 
-def show_moment(micros: int | None, *, seconds: bool = False) -> Markup:
+def show_moment(micros: int | None, *, seconds: bool = False, zone: str = " UTC") -> Markup:
     """A point in time: its clock time in UTC until live.js writes it in the reader's own; the rest on hover.
-    seconds: to the second."""
+    seconds: to the second. zone: empty where what follows names it."""
     if micros is None:
         return Markup("")
     moment = as_datetime(micros)
@@ -24,7 +24,7 @@ def show_moment(micros: int | None, *, seconds: bool = False) -> Markup:
         moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         Markup(" data-seconds") if seconds else "",
         f"{moment:%Y-%m-%d %H:%M:%S} UTC",
-        f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}",
+        (f"{moment:%H:%M:%S}" if seconds else f"{moment:%H:%M}") + zone,
     )
 
 
@@ -33,7 +33,7 @@ def show_span(span: tuple[int, int]) -> Markup:
     first, last = span
     if first // MINUTE_US == last // MINUTE_US:
         return Markup("about {}").format(show_moment(last))
-    return Markup("{} to {}").format(show_moment(first), show_moment(last))
+    return Markup("{} to {}").format(show_moment(first, zone=""), show_moment(last))
 
 
 def show_date(micros: int | None) -> Markup:

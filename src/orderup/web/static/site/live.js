@@ -6,6 +6,7 @@ const TOGETHER_MS = 250; // events that come close together are one look
 const LOOK_EVERY_MS = 15000;
 const SAY_EVERY_MS = 3000;
 const LONGEST_WAIT_MS = 20000;
+const READ_MS = 1000; // what comes into view without being asked for is read before it is decided
 const body = document.body;
 const line = document.getElementById("connection");
 const announcer = document.getElementById("announcer");
@@ -189,11 +190,13 @@ function wait() {
 // Times, in the reader's own zone
 
 function clock(moment, seconds) {
+  if (moment.toDateString() !== new Date().toDateString()) return date(moment, seconds); // or it would be taken for today's
   return moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined });
 }
 
-function date(moment) {
-  return moment.toLocaleString([], { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
+function date(moment, seconds) {
+  const second = seconds ? "2-digit" : undefined;
+  return moment.toLocaleString([], { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", second });
 }
 
 function span(seconds) {
@@ -295,11 +298,10 @@ document.addEventListener("click", (event) => {
 const keys = document.querySelector(".keys");
 const keysAreOn = () => localStorage.getItem("keys") !== "off";
 const cards = () => [...document.querySelectorAll(".inbox > .card")];
+let decidesFrom = 0;
 
 function showKeys() {
-  const toggle = keys.querySelector("button");
-  toggle.setAttribute("aria-pressed", String(keysAreOn()));
-  toggle.textContent = keysAreOn() ? "On" : "Off";
+  keys.querySelector("button").textContent = keysAreOn() ? "Turn keys off" : "Turn keys on";
 }
 
 function press(letter) {
@@ -308,7 +310,7 @@ function press(letter) {
   const there = { j: here + 1, k: here < 0 ? all.length - 1 : here - 1 }[letter];
   if (there !== undefined) all[Math.min(Math.max(there, 0), all.length - 1)]?.focus();
   else if (letter === "d") all[here]?.querySelector("textarea").focus();
-  else if (letter === "a" && here >= 0) {
+  else if (letter === "a" && here >= 0 && performance.now() >= decidesFrom) {
     sessionStorage.setItem("byKeys", "1"); // the page that comes then begins where this one ended
     all[here].querySelector("button[value=approve]").click();
   }
@@ -323,9 +325,15 @@ if (keys) {
   });
   document.addEventListener("keydown", (event) => {
     if (!keysAreOn() || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
-    if ("jkad".includes(event.key)) { event.preventDefault(); press(event.key); }
+    if (!"jkad".includes(event.key)) return;
+    event.preventDefault();
+    if (!event.repeat) press(event.key); // one that is held would approve card after card
   });
-  if (sessionStorage.getItem("byKeys")) { sessionStorage.removeItem("byKeys"); cards()[0]?.focus(); }
+  if (sessionStorage.getItem("byKeys")) {
+    sessionStorage.removeItem("byKeys");
+    decidesFrom = performance.now() + READ_MS;
+    cards()[0]?.focus();
+  }
 }
 
 localTimes();
