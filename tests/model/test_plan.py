@@ -148,8 +148,13 @@ def test_an_rfa_expires_when_its_plan_says_or_else_when_the_owner_says() -> None
 
 
 def test_params_that_json_cannot_hold_are_refused_when_the_order_is_placed() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidPlan, match="params of task a cannot be stored as JSON"):
         placed(Plan([step("a", params={"oven": object()})]))
+
+
+def test_words_for_an_event_that_there_is_not_are_refused() -> None:
+    with pytest.raises(InvalidPlan, match=r"no event operation\.complete\. There are: operation\.placed, "):
+        Plan([step("a")], words={"operation.complete": "Delivered"})
 
 
 def test_until_it_is_approved_every_task_is_blocked() -> None:

@@ -33,6 +33,9 @@ def _import(name: str) -> Shop:
     module, _, attribute = name.partition(":")
     try:
         return _checked(getattr(import_module(module), attribute), name)
+    except ModuleNotFoundError as error:
+        missing = f"The shop {name} cannot be loaded: {error}."
+        raise Misconfigured(f"{missing} Install it, or name the folder it is in: PYTHONPATH=that/folder.") from error
     except (ImportError, AttributeError) as error:
         raise Misconfigured(f"The shop {name} cannot be loaded: {error}.") from error
 

@@ -114,10 +114,17 @@ def _task(
         after=after,
         next=next,
         priority=planned.priority,
-        params=encode(planned.params) if planned.params else "{}",
+        params=_params(planned),
         says=kind.says if planned.says is None else planned.says,
         retry=planned.retry or kind.retry,
         within_us=as_micros(planned.within or kind.within),
         lease_us=as_micros(kind.lease or lease),
         blocked_by=len(after),
     )
+
+
+def _params(planned: PlannedTask) -> str:
+    try:
+        return encode(planned.params) if planned.params else "{}"
+    except TypeError as error:
+        raise InvalidPlan(f"The params of task {planned.name} cannot be stored as JSON: {error}") from error

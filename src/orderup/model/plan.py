@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from orderup.errors import InvalidPlan
+from orderup.model.event import EVENT_TYPES
 from orderup.model.retry import Retry
 from orderup.model.task import LONGEST_REGION, is_region
 
@@ -67,7 +68,8 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     """The tasks of one order as a graph without cycles.
 
     words: what a customer reads at an event of the operation, by event type, such as
-    `{"operation.completed": "Delivered"}`. Raises InvalidPlan on a cycle, an unknown dependency, a name used twice.
+    `{"operation.completed": "Delivered"}`. Raises InvalidPlan on a cycle, an unknown dependency, a name used twice,
+    words for an event that there is not.
     """
 
     tasks: Sequence[PlannedTask]
@@ -77,6 +79,8 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     def __post_init__(self) -> None:
         if not self.tasks:
             raise InvalidPlan("A plan needs at least one task.")
+        if unknown := self.words.keys() - EVENT_TYPES.keys():
+            raise InvalidPlan(f"There is no event {', '.join(sorted(unknown))}. There are: {', '.join(EVENT_TYPES)}.")
         dependencies = self._find_dependencies()
         dependants = _turned_round(dependencies)
         _check_no_cycle(self.tasks, dependencies, dependants)
