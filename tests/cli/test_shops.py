@@ -12,5 +12,5 @@ def test_a_module_that_is_not_there_is_told_with_the_way_out() -> None:
 
 
 def test_a_name_that_is_not_in_its_module_is_told() -> None:
-    with pytest.raises(Misconfigured, match="orderup.shops.pizza:cake cannot be loaded"):
+    with pytest.raises(Misconfigured, match=r"orderup\.shops\.pizza:cake cannot be loaded"):
         load_shops(["orderup.shops.pizza:cake"])
