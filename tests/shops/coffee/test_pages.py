@@ -106,6 +106,18 @@ async def test_the_page_says_what_becomes_of_the_order(one_bar: CoffeeBar) -> No
     assert (told["id"], told["status"]) == (order_id, "completed")
 
 
+async def test_customers_are_told_while_the_bar_is_on_hold(one_bar: CoffeeBar) -> None:
+    tracker = await ordered(one_bar)
+    assert "on hold" not in await look(one_bar, tracker)
+    for verb, is_on_hold in (("pause", True), ("resume", False)):
+        answer = await one_bar.client.post(f"{one_bar.back}/api/queues/{QUEUE}/{verb}")
+        assert answer.status_code == 200, answer.text
+        assert ("You are next. The bar is on hold for a moment" in await look(one_bar, tracker)) is is_on_hold
+        assert ("who orders waits until it goes on" in (await first_page(one_bar))[0]) is is_on_hold
+    await one_bar.serve()
+    assert "on hold" not in await look(one_bar, tracker)
+
+
 async def test_who_waits_reads_that_he_leaves_with_his_page(one_bar: CoffeeBar) -> None:
     tracker = await ordered(one_bar)
     assert "whoever closes it leaves the line" in await look(one_bar, tracker)

@@ -22,6 +22,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
 from orderup.db.read import find_key
+from orderup.db.station import read_pause
 from orderup.engine.desk import Replayed
 from orderup.errors import Conflict, OrderupError, TooMany, Unavailable
 from orderup.model.ids import OperationId, show_id
@@ -31,7 +32,7 @@ from orderup.shops.coffee.back import back
 from orderup.shops.coffee.bar import Bar
 from orderup.shops.coffee.front import front
 from orderup.shops.coffee.order import owner_of, place_coffee
-from orderup.shops.coffee.plan import BREW, WORDS, shop
+from orderup.shops.coffee.plan import BREW, QUEUE, WORDS, shop
 from orderup.web import OPEN, AsAnyone, Caller, add_order_routes, engine_of, keeper_of
 from orderup.web.fair_use import LONGEST_TIMEOUT_SECONDS, Ignored
 from orderup.web.idempotency import KEY_PATTERN, LONGEST_KEY, client_of, idempotency_key
@@ -51,6 +52,7 @@ LOOK_SECONDS, RARELY_SECONDS, MANY = 5, 30, 10
 MOST_DRAWN = 12
 BEING_BREWED = "Your coffee is being brewed: it cannot be cancelled any more."
 READY = "Ready: come and get your coffee"
+ON_HOLD = "The bar is on hold for a moment"
 pages, staff_pages = PageRouter(), PageRouter()
 
 
@@ -79,7 +81,18 @@ async def show_bar(request: Request) -> Response:
         address=_bar_address(request),
         key=uuid4().hex,
         waiting=bar_of(request).standing.waiting,
+        is_on_hold=await is_on_hold(request),
     )
+
+
+async def is_on_hold(request: Request) -> bool:
+    """Whether staff lets nobody brew just now, as far as is known: ordering goes on without a database, too."""
+    engine = engine_of(request)
+    try:
+        pause = await engine.database.read(lambda connection: read_pause(connection, QUEUE, now=engine.now()))
+    except Unavailable:
+        return False
+    return pause is not None
 
 
 @pages.form("/", CoffeeForm, summary="Order an americano")
@@ -155,6 +168,8 @@ async def describe(request: Request, operation: Operation, tracker: Tracker) -> 
     told = {field.name: getattr(tracker, field.name) for field in fields(tracker)}
     told["title"], told["again"] = "Your americano", _bar_address(request)
     told["headline"] = _headline(operation, before) or tracker.headline
+    if before is not None and await is_on_hold(request):
+        told["headline"] += f". {ON_HOLD}"
     return CoffeeTracker(**told, before=before)
 
 
