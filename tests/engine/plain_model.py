@@ -10,7 +10,7 @@ Points in time are microseconds since the epoch, lengths of time microseconds.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orderup.errors import AlreadyDecided, Conflict, StaleToken
+from orderup.errors import AlreadyDecided, Conflict, NotFound, Refused, StaleToken
 
 SECOND = 1_000_000
 # What the plain kitchen's kinds of tasks are to have.
@@ -27,7 +27,7 @@ FINAL = ("completed", "errored", "cancelled")
 class No(Exception):
     """The verb does not fit the state. `error`: how the engine is to say so."""
 
-    def __init__(self, error: type[Conflict]) -> None:
+    def __init__(self, error: type[Refused]) -> None:
         self.error = error
         super().__init__(error.__name__)
 
@@ -93,6 +93,8 @@ class PlainOrder:
         self._cancel_all()
 
     def _decide(self, answer: str) -> None:
+        if self.asked is None:
+            raise No(NotFound)
         if self.asked != "pending":
             raise No(AlreadyDecided)
         self.asked = answer

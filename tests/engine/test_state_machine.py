@@ -51,7 +51,7 @@ from orderup.engine.steer import (
     retry_operation,
 )
 from orderup.engine.wait import let_task_wait, remember
-from orderup.errors import Conflict
+from orderup.errors import Conflict, NotFound, Refused
 from orderup.model.ids import OperationId
 from orderup.model.kind import Kind
 from orderup.model.placing import encode
@@ -511,7 +511,7 @@ class Rush(RuleBasedStateMachine):
         return [line for id, order in pairs for line in differences_of(order, id, self.found)]
 
 
-def attempt(deed: Deed, model: PlainKitchen) -> type[Conflict] | None:
+def attempt(deed: Deed, model: PlainKitchen) -> type[Refused] | None:
     try:
         deed.plain(model)
     except No as no:
@@ -519,13 +519,13 @@ def attempt(deed: Deed, model: PlainKitchen) -> type[Conflict] | None:
     return None
 
 
-async def all_at_once(deeds: Sequence[tuple[Process, Deed]]) -> list[type[Conflict] | None]:
+async def all_at_once(deeds: Sequence[tuple[Process, Deed]]) -> list[type[Refused] | None]:
     """How each ended."""
 
-    async def end_of(process: Process, deed: Deed) -> type[Conflict] | None:
+    async def end_of(process: Process, deed: Deed) -> type[Refused] | None:
         try:
             await deed.real(process.engine)
-        except Conflict as error:
+        except (Conflict, NotFound) as error:
             return type(error)
         return None
 

@@ -19,6 +19,7 @@ from orderup.engine.steer import (
 )
 from orderup.errors import AlreadyDecided, Conflict, KeyMisused, NotFound, StaleToken
 from orderup.model.event import Audience
+from orderup.model.ids import show_id
 from orderup.model.operation import Operation, OperationStatus
 from orderup.model.plan import Plan, PlannedTask
 from orderup.model.rfa import RfaStatus
@@ -218,6 +219,9 @@ FINAL = (is_completed, is_cancelled, is_declined, is_expired)
 UNDER_WAY = (is_ready, is_running, is_waiting, is_half_done, is_half_done_and_going_on, is_half_done_and_tried_again)
 PAUSED = (is_paused, is_paused_while_running, is_paused_half_done)
 ERRORED = (is_errored, is_errored_half_done)
+# Of these there is no RFA.
+NEVER_ASKED = (*UNDER_WAY, *PAUSED, is_completed, is_cancelled, *ERRORED)
+ANSWERS = (approve, decline, expire)
 REFUSED: list[tuple[Story, Callable[[Kitchen, Operation], Awaitable[None]], str]] = [
     *((story, cancel, "it cannot be cancelled") for story in (*FINAL, *ERRORED)),
     *((story, pause, "only a running one can be paused") for story in (waits_for_approval, *PAUSED, *FINAL, *ERRORED)),
@@ -229,13 +233,8 @@ REFUSED: list[tuple[Story, Callable[[Kitchen, Operation], Awaitable[None]], str]
         (story, retry, "only an errored one can be retried")
         for story in (waits_for_approval, *UNDER_WAY, *PAUSED, *FINAL)
     ),
-    *(
-        (story, verb, "was never asked")
-        for story in (*UNDER_WAY, *PAUSED, is_completed, is_cancelled, *ERRORED)
-        for verb in (approve, decline, expire)
-    ),
-    *((is_declined, verb, "was declined by ada") for verb in (approve, decline, expire)),
-    *((is_expired, verb, "was expired") for verb in (approve, decline, expire)),
+    *((is_declined, verb, "was declined by ada") for verb in ANSWERS),
+    *((is_expired, verb, "was expired") for verb in ANSWERS),
     *((story, verb, "its tasks stay as they are") for story in FINAL for verb in (rerun_dough, rerun_top)),
     *(
         (story, rerun_top, "only a completed or errored one can be rerun")
@@ -280,6 +279,14 @@ async def test_what_does_not_fit_the_state_is_a_conflict_with_a_reason_and_chang
     order = await story(kitchen)
     for verb, reason in [(verb, reason) for of, verb, reason in REFUSED if of is story]:
         async with kitchen.refused(Conflict, order, match=reason):
+            await verb(kitchen, order)
+
+
+@pytest.mark.parametrize("story", NEVER_ASKED, ids=shown)
+async def test_what_was_never_asked_cannot_be_answered(kitchen: Kitchen, story: Story) -> None:
+    order = await story(kitchen)
+    for verb in ANSWERS:
+        async with kitchen.refused(NotFound, order, match=f"There is no RFA {show_id(order.id)}"):
             await verb(kitchen, order)
 
 
@@ -556,6 +563,7 @@ def test_every_verb_is_tried_in_every_state_once() -> None:
     stories = {waits_for_approval, *UNDER_WAY, *PAUSED, *ERRORED, *FINAL}
     verbs = {verb for _, verb, _ in DONE}
     cases = [(story, verb) for story, verb, _ in [*DONE, *REFUSED]]
+    cases += [(story, verb) for story in NEVER_ASKED for verb in ANSWERS]
     assert len(cases) == len(set(cases))
     assert {(story, verb) for story in stories for verb in verbs} - set(cases) == set()
 

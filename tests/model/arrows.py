@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from orderup.errors import Conflict
+from orderup.errors import Conflict, NotFound
 from orderup.model import approval, steer, work
 from orderup.model.ids import OperationId
 from orderup.model.kind import Kind
@@ -78,7 +78,7 @@ def walk() -> Iterator[Step]:
                 draft = Draft(before)
                 try:
                     do(draft)
-                except Conflict:
+                except (Conflict, NotFound):
                     continue
                 step = Step(verb, before, draft)
                 yield step

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given, settings, strategies
 from hypothesis.strategies import SearchStrategy
 
-from orderup.errors import Conflict
+from orderup.errors import Conflict, NotFound
 from orderup.model import approval, steer, work
 from orderup.model.ids import OperationId
 from orderup.model.kind import Kind
@@ -99,7 +99,7 @@ def done(before: Operation, verb: str, at: int, now: int) -> Operation:
     draft = Draft(before)
     try:
         VERBS[verb](draft, at, now)
-    except Conflict:
+    except (Conflict, NotFound):
         assert (draft.changed, draft.events, draft.fields) == ({}, [], {}), "a refused verb leaves nothing behind"
         return before
     after = draft.result()

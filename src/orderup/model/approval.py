@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from orderup.errors import AlreadyDecided
+from orderup.errors import AlreadyDecided, NotFound
 from orderup.model.ids import show_id
 from orderup.model.operation import Draft, OperationStatus
 from orderup.model.rfa import Rfa, RfaStatus
@@ -12,7 +12,7 @@ from orderup.model.work import release
 
 
 def approve(draft: Draft, *, by: str, notes: str | None, now: int) -> None:
-    """Release the operation's first tasks."""
+    """Release the operation's first tasks. Raises NotFound if nobody was asked, AlreadyDecided."""
     rfa = _open_rfa(draft)
     draft.set(rfa=replace(rfa, status=RfaStatus.APPROVED, decided_at=now, decided_by=by, notes=notes))
     draft.status = OperationStatus.RUNNING
@@ -23,7 +23,7 @@ def approve(draft: Draft, *, by: str, notes: str | None, now: int) -> None:
 
 
 def decline(draft: Draft, *, by: str, notes: str | None, now: int) -> None:
-    """Cancel the operation. The customer reads `notes`."""
+    """Cancel the operation. The customer reads `notes`. Raises as `approve`."""
     rfa = _open_rfa(draft)
     draft.set(rfa=replace(rfa, status=RfaStatus.DECLINED, decided_at=now, decided_by=by, notes=notes))
     end_as_cancelled(draft, reason="declined", now=now)
@@ -32,7 +32,7 @@ def decline(draft: Draft, *, by: str, notes: str | None, now: int) -> None:
 
 
 def expire(draft: Draft, *, now: int) -> None:
-    """Nobody answered in time."""
+    """Nobody answered in time. Raises as `approve`."""
     rfa = _open_rfa(draft)
     draft.set(rfa=replace(rfa, status=RfaStatus.EXPIRED, decided_at=now))
     end_as_cancelled(draft, reason="expired", now=now)
@@ -41,9 +41,10 @@ def expire(draft: Draft, *, now: int) -> None:
 
 def _open_rfa(draft: Draft) -> Rfa:
     rfa = draft.rfa
-    if rfa is None or rfa.status is not RfaStatus.PENDING:
-        status = rfa.status if rfa else "never asked"
-        at = as_datetime(rfa.decided_at) if rfa and rfa.decided_at else None
-        by = rfa.decided_by if rfa else None
-        raise AlreadyDecided(show_id(draft.base.id), status=status, decided_by=by, decided_at=at)
+    id = show_id(draft.base.id)
+    if rfa is None:
+        raise NotFound("RFA", id)
+    if rfa.status is not RfaStatus.PENDING:
+        at = as_datetime(rfa.decided_at) if rfa.decided_at else None
+        raise AlreadyDecided(id, status=rfa.status, decided_by=rfa.decided_by, decided_at=at)
     return rfa

@@ -79,7 +79,8 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     def __post_init__(self) -> None:
         if not self.tasks:
             raise InvalidPlan("A plan needs at least one task.")
-        if unknown := self.words.keys() - EVENT_TYPES.keys():
+        # plans are made for each order: one without words pays nothing for this
+        if self.words and (unknown := self.words.keys() - EVENT_TYPES.keys()):
             raise InvalidPlan(f"There is no event {', '.join(sorted(unknown))}. There are: {', '.join(EVENT_TYPES)}.")
         dependencies = self._find_dependencies()
         dependants = _turned_round(dependencies)

@@ -46,6 +46,8 @@ router = Router(prefix="/api", tags=["overview"])
 class QueueView(BaseModel):
     """pending: tasks that wait, counted up to 10,000. running: of the first 10,000 tasks of the shop's operations under
     way. oldest_ready_at: since when the first in line waits. spent_of_rate: how many claims count in the rate's window.
+    is_paused: by hand, by `paused_by`, until somebody resumes it. paused_until: the end of a rest that a third party
+    asked for, while it lies ahead.
     """
 
     name: str
@@ -123,7 +125,8 @@ async def get_queues(request: Request, caller: AsStaff) -> Response:
 
 async def _queues(request: Request, caller: Caller, headers: Mapping[str, str]) -> Response:
     engine = engine_of(request)
-    queues = [_queue(each) for each in await read_queues(engine, caller)]
+    now = engine.now()
+    queues = [_queue(each, now=now) for each in await read_queues(engine, caller)]
     allowances = [_allowance(each) for each in await read_allowances(engine, caller)]
     return Json({"queues": queues, "allowances": allowances}, headers=dict(headers))
 
@@ -168,16 +171,18 @@ def _may_see(caller: Caller, name: str) -> bool:
     return caller.may_enter(name.partition("/")[0])
 
 
-def _queue(queue: Queue) -> dict[str, Any]:
+def _queue(queue: Queue, *, now: int) -> dict[str, Any]:
     state, kind = queue.state, queue.kind
+    # the end of a rest stays in the row when it is over
+    rests_until = state.paused_until if (state.paused_until or 0) > now else None
     return {
         "name": state.name,
         "pending": state.pending,
         "running": queue.running,
         "oldest_ready_at": show_time(state.oldest_ready_at),
         "is_paused": state.is_paused,
-        "paused_until": show_time(state.paused_until),
-        "paused_by": state.paused_by,
+        "paused_until": show_time(rests_until),
+        "paused_by": state.paused_by if state.is_paused or rests_until else None,
         "rate": _show_rate(kind.rate) if kind and kind.rate else None,
         "spent_of_rate": queue.spent,
         "concurrency": kind.concurrency if kind else None,

@@ -99,6 +99,17 @@ def test_a_kinds_own_lease_and_retry_go_before() -> None:
     assert "lease 2 min: a lost worker costs no more" in left
 
 
+def test_an_allowance_is_drawn_as_what_a_task_shares_and_how_much_of_it() -> None:
+    shop = Shop("cafe")
+    well = shop.allowance("well", "5/minute")
+    shop.remote("fetch", allowance=well)
+    shop.remote("rinse", allowance=well, share=0.5)
+    drawing = draw(Plan.chain(PlannedTask("fetch", region="eu"), PlannedTask("rinse")), shop)
+    whole, half = "shares cafe/well: at most 5 in 1 min", "shares cafe/well x 0.5: at most 2 in 1 min"
+    shared = [[line for line in lines_of(drawing, task) if "shares" in line] for task in ("task0", "task1")]
+    assert shared == [[whole], [whole, half]]
+
+
 def test_arrows_follow_the_plan_from_the_request_to_the_end() -> None:
     arrows = {(arrow.source, arrow.target) for arrow in draw(DIAMOND).panels[0].arrows}
     assert arrows == {

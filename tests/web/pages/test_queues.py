@@ -162,6 +162,30 @@ async def test_a_rest_that_is_over_is_not_told(limited_house: House, staff: http
     assert cell(await row(staff, "saw"), "State") == "open"
 
 
+async def told_pause(house: House, kind: str) -> tuple[bool, bool, str | None]:
+    """Whether it is paused by hand, whether a rest lies ahead, and who paused it, as programs are told."""
+    async with client_of(house.back, token=token_of(Role.STAFF)) as client:
+        told = {each["name"]: each for each in (await client.get("/api/queues")).json()["queues"]}[f"workshop/{kind}"]
+    return told["is_paused"], told["paused_until"] is not None, told["paused_by"]
+
+
+async def test_programs_are_told_of_a_rest_only_while_it_lies_ahead(
+    limited_house: House, staff: httpx2.AsyncClient
+) -> None:
+    async def rest(kind: str, *, ends_in: timedelta) -> None:
+        until = limited_house.engine.now() + as_micros(ends_in)
+        await limited_house.database.write(lambda connection: rest_until(connection, f"workshop/{kind}", until))
+
+    await rest("saw", ends_in=timedelta(seconds=-1))
+    await rest("polish", ends_in=timedelta(hours=1))
+    assert await told_pause(limited_house, "saw") == (False, False, None)
+    assert await told_pause(limited_house, "polish") == (False, True, None)
+    for kind in ("saw", "polish"):
+        await press(staff, await row(staff, kind), "Pause")
+    assert await told_pause(limited_house, "saw") == (True, False, "ann")
+    assert await told_pause(limited_house, "polish") == (True, True, "ann")
+
+
 async def test_what_people_do_leads_to_its_station_and_what_a_handler_does_to_none(staff: httpx2.AsyncClient) -> None:
     page = (await staff.get("/queues")).text
     assert 'href="/station/workshop/saw"' in page

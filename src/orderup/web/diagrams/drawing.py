@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from orderup.engine.engine import shared_allowances
 from orderup.errors import Invalid
 from orderup.model.ids import OperationId, show_id
 from orderup.model.kind import Kind
@@ -18,7 +19,7 @@ from orderup.model.placing import place
 from orderup.model.plan import Plan
 from orderup.model.retry import Retry
 from orderup.model.rfa import Rfa, RfaStatus
-from orderup.model.task import Task, TaskStatus
+from orderup.model.task import Task, TaskStatus, queue_of
 from orderup.model.times import MICROSECOND, show_time
 from orderup.shop import Shop
 
@@ -134,6 +135,8 @@ def _planned_task(shop: Shop, task: Task) -> Box:
         lines.append(f"at most {kind.rate.count} in {show_span(kind.rate.period)}")
     if kind.concurrency is not None:
         lines.append(f"at most {kind.concurrency} at once")
+    for name, shared in shared_allowances({queue_of(task.queue): kind}).items():
+        lines.append(f"shares {name}: at most {shared.rate.count} in {show_span(shared.rate.period)}")
     if task.says:
         lines.append(f"the customer reads: {task.says}")
     return Box(_box_id(task), task.name, [_short(line) for line in lines])
