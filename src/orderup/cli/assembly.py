@@ -254,7 +254,7 @@ def celery_broker_of(settings: Settings) -> str:
             "redis://localhost:6379/0."
         )
     if find_spec("celery") is None or (settings.celery_broker.startswith("redis") and find_spec("redis") is None):
-        raise Misconfigured("Celery is not installed here: pip install orderup[celery].")
+        raise Misconfigured("Celery is not installed here: install orderup from its clone with the extra [celery].")
     return settings.celery_broker
 
 

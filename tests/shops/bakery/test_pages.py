@@ -211,6 +211,13 @@ async def test_the_form_sent_twice_orders_once(one_bakery: Served) -> None:
     assert len((await read(one_bakery, "/orders"))["orders"]) == 2
 
 
+async def test_the_form_sent_again_with_something_else_in_it_is_told_in_a_customers_words(one_bakery: Served) -> None:
+    await send(one_bakery, "/order/chocolate_cake", {**FILLED, "key": "mine"})
+    refused = await send(one_bakery, "/order/chocolate_cake", {**FILLED, "key": "mine", "persons": "5"}, code=422)
+    assert "This form was sent already, with something else in it" in words_of(refused.text)
+    assert "Idempotency-Key" not in refused.text
+
+
 async def test_the_key_of_a_form_stays_while_it_is_filled_in(one_bakery: Served) -> None:
     for path, code in (("/order/chocolate_cake/quantities", 200), ("/order/chocolate_cake", 422)):
         page = (await send(one_bakery, path, {**FILLED, "key": "mine", "customer": "…"}, code=code)).text

@@ -11,12 +11,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from orderup.errors import OrderupError, Unauthenticated
+from orderup.errors import KeyMisused, OrderupError, Unauthenticated
 from orderup.web.openapi import PROBLEM_CONTENT
 from orderup.web.pages.session import cookie_token, read_form
 from orderup.web.pages.site import site_of
 from orderup.web.problems import Problem, headers_of, note_failure, problem_of, problem_of_invalid
 from orderup.web.routes import GuardedRoute, Router
+
+# Whoever fills in a form knows of no key.
+SENT_ALREADY = Problem(
+    status=422,
+    title="Sent already",
+    detail="This form was sent already, with something else in it. Open it anew to send another one.",
+)
 
 
 class PageRoute(GuardedRoute):
@@ -33,7 +40,8 @@ class PageRoute(GuardedRoute):
                 return _refused(request, problem_of(error))
             except OrderupError as error:
                 note_failure(error, request.scope)
-                return _refused(request, problem_of(error), headers=headers_of(error))
+                problem = SENT_ALREADY if isinstance(error, KeyMisused) else problem_of(error)
+                return _refused(request, problem, headers=headers_of(error))
             except RequestValidationError as error:
                 return _refused(request, problem_of_invalid(error.errors()))
             except HTTPException as error:
