@@ -115,10 +115,10 @@ class LocalExecutor:
 
     def take(self, task: Task) -> tuple[str, str] | None:
         queue = task.queue
-        if self._is_draining or queue not in self._ear.queues or queue in self._backlog or queue in self._ear.rang:
+        if self._is_draining or queue not in self._ear.queues or queue in self._rests:
             return None
-        if queue in self._rests:
-            return None
+        if queue in self._backlog or queue in self._ear.rang:
+            return None  # others wait before it
         if self._free <= 0:
             self._backlog.add(queue)  # whoever comes after it must wait behind it
             return None

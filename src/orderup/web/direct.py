@@ -118,8 +118,7 @@ def directly(
 ) -> Callable[[Endpoint], Endpoint]:
     """Marks a route whose work `work` does. reads: the body that it takes, in JSON. never_fails: its callers are never
     answered with a 5xx: where there would be one, they are hung up on, and so are those for whom the server that ends
-    waits no longer. Such a route has no deadline but those that it
-    sets itself, as by `routes.in_time`."""
+    waits no longer. Such a route has no deadline but those that it sets itself, as by `routes.in_time`."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         vars(takes_its_time(endpoint)).update(works_directly=work, reads=reads, never_fails=never_fails)

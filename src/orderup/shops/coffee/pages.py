@@ -22,7 +22,6 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
 from orderup.db.read import find_key
-from orderup.db.station import read_pause
 from orderup.engine.desk import Replayed
 from orderup.errors import Conflict, OrderupError, TooMany, Unavailable
 from orderup.model.ids import OperationId, show_id
@@ -81,18 +80,13 @@ async def show_bar(request: Request) -> Response:
         address=_bar_address(request),
         key=uuid4().hex,
         waiting=bar_of(request).standing.waiting,
-        is_on_hold=await is_on_hold(request),
+        is_on_hold=is_on_hold(request),
     )
 
 
-async def is_on_hold(request: Request) -> bool:
-    """Whether staff lets nobody brew just now, as far as is known: ordering goes on without a database, too."""
-    engine = engine_of(request)
-    try:
-        pause = await engine.database.read(lambda connection: read_pause(connection, QUEUE, now=engine.now()))
-    except Unavailable:
-        return False
-    return pause is not None
+def is_on_hold(request: Request) -> bool:
+    """Whether staff lets nobody brew just now."""
+    return QUEUE in engine_of(request).paused_queues
 
 
 @pages.form("/", CoffeeForm, summary="Order an americano")
@@ -168,7 +162,7 @@ async def describe(request: Request, operation: Operation, tracker: Tracker) -> 
     told = {field.name: getattr(tracker, field.name) for field in fields(tracker)}
     told["title"], told["again"] = "Your americano", _bar_address(request)
     told["headline"] = _headline(operation, before) or tracker.headline
-    if before is not None and await is_on_hold(request):
+    if before is not None and is_on_hold(request):
         told["headline"] += f". {ON_HOLD}"
     return CoffeeTracker(**told, before=before)
 
